@@ -1,0 +1,551 @@
+"""The published state: the one schema that the daemon writes and that API, command line and tests read.
+
+Plain dataclasses, so that neither the daemon nor the command line needs a web framework to speak it.
+This module must not judge anything: it says what the engine concluded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from sparktune.errors import DaemonNotRunningError, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FRESH_SWEEPS = 3
+"""A snapshot is fresh while it is at most this many sweeps old by CLOCK_MONOTONIC."""
+
+_DOCUMENTED: Mapping[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
+
+VerdictName = Literal["ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"]
+StateName = Literal["ok", "drift", "degraded", "paused", "unsupported", "starting", "down"]
+AreaState = Literal[
+    "ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSummary:
+    """Which machine this is, in three words."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    name: str
+    """Host name."""
+    model: str
+    """Product name as the firmware gives it."""
+    kernel: str
+    """Kernel release."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """How many tunables and checks stand where. `of` leaves out the absent and the unmanaged."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    hold: int
+    """Verdict ok."""
+    of: int
+    """All that are there and managed."""
+    read: int
+    """Of those, how many could be read and judged: the N of "checked N of M"."""
+    drift: int
+    """Differ from what is wanted."""
+    blocked: int
+    """The kernel refuses, or keeps another value."""
+    contested: int
+    """Somebody keeps writing them back; sparktune has stopped fighting."""
+    failed: int
+    """An error nobody expected."""
+    absent: int
+    """Legitimately not there."""
+    paused: int
+    """A person asked for peace for a while."""
+    unmanaged: int
+    """Policy off, or restored by a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigSummary:
+    """Which configuration runs."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    sha256: str
+    """Of the effective configuration."""
+    on_disk: Literal["same", "changed"]
+    """Whether the files on disk still are what was loaded."""
+    error: str | None
+    """Why the files on disk could not be used; None if they could."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AreaSummary:
+    """One area in one sentence."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    state: AreaState
+    """The weightiest verdict in the area; `absent` if its selector matches nothing."""
+    says: str
+    """What is, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotHolding:
+    """A tunable or check that does not hold."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    id: str
+    """The tunable's id."""
+    wanted: int | str | None
+    """The configured value."""
+    actual: int | str | None
+    """The value last read."""
+    verdict: VerdictName
+    """Why it is in this list."""
+    reason: str
+    """What the kernel said, or who fights."""
+    since: str | None
+    """Since when, RFC 3339 UTC."""
+    owner: str | None
+    """Who else manages this value by right; null if nobody."""
+    do: str
+    """What a person can do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Who made a drift, as much as everybody may see: no command line."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    kind: Literal["process", "kernel", "device", "unknown"]
+    """A process, the kernel, the device, or unknown."""
+    comm: str | None = None
+    """The kernel's name for the process."""
+    pid: int | None = None
+    """Process id."""
+    exe: str | None = None
+    """Path of its program."""
+    uid: int | None = None
+    """Real user id."""
+    unit: str | None = None
+    """Its systemd unit; null if it has none."""
+    parent: str | None = None
+    """The parent's comm and pid: `bash[811]`."""
+    detail: str = ""
+    """For kernel and device: the event that was seen."""
+    suspects: tuple[str, ...] = ()
+    """Processes that may have done it, `comm[pid]`: suspected, not seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftSummary:
+    """An episode as `/status` and `/drift` show it."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    at: str
+    """When it was noticed, RFC 3339 UTC."""
+    area: str
+    """The area of all its tunables."""
+    tunables: int
+    """How many tunables drifted."""
+    ids: tuple[str, ...]
+    """Their ids, at most eight."""
+    wanted: int | str | None
+    """What was wanted of the first of them."""
+    found: int | str | None
+    """What was found there instead."""
+    noticed: str
+    """The trigger: fanotify, inotify, udev, rtnetlink, sweep, resume, start, request, reload."""
+    action: Literal["applied", "healed", "reported", "left", "refused"]
+    """What was done."""
+    reason: str
+    """Why nothing was done or why it failed."""
+    took_us: int | None
+    """From the wake-up to the verified write, in µs."""
+    by: Writer
+    """Who did it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warning:  # noqa: A001 - the word of the design; nothing here raises it
+    """Something to know that is no verdict."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    area: str
+    """The area it belongs to; empty for the whole host."""
+    level: Literal["warning", "info"]
+    """How much it matters."""
+    says: str
+    """What is."""
+    do: str
+    """What to do about it; may be empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """The daemon that published this, and when it last looked."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    version: str
+    """sparktune's version."""
+    instance: str
+    """Another for each start of the daemon."""
+    number: int
+    """Counts the snapshots of this instance."""
+    pid: int
+    """Process id."""
+    started_at: str
+    """RFC 3339 UTC."""
+    verified_at: str | None
+    """When everything was last read and judged, RFC 3339 UTC."""
+    verified_monotonic: float
+    """The same on CLOCK_MONOTONIC, in seconds."""
+    sweep_s: float
+    """The distance of two sweeps, in seconds."""
+    events: str
+    """How changes are seen: `fanotify+pid`, `inotify`, `sweep only`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What fits a screen."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    state: StateName
+    """The state of the host."""
+    summary: str
+    """One sentence; always says "checked N of M"."""
+    host: HostSummary
+    """Which machine."""
+    checked: Checked
+    """How many stand where."""
+    mode: Literal["enforce", "report"]
+    """Whether drift is healed at all."""
+    paused_until: str | None
+    """The end of the longest pause of everything, RFC 3339 UTC; null if there is none."""
+    config: ConfigSummary
+    """Which configuration runs."""
+    areas: dict[str, AreaSummary]
+    """Each area in one sentence."""
+    not_holding: tuple[NotHolding, ...]
+    """What does not hold, the first 20."""
+    drifts: tuple[DriftSummary, ...]
+    """The latest five episodes."""
+    warnings: tuple[Warning, ...]
+    """What to know besides."""
+    daemon: Daemon
+    """Who says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastDrift:
+    """The latest drift of one tunable."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    at: str
+    """When, RFC 3339 UTC."""
+    found: int | str | None
+    """What was found."""
+    action: str
+    """What was done."""
+    by: Writer
+    """Who did it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunableState:
+    """One tunable or check, whole."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    id: str
+    """`nvme.nvme0n1.read_ahead_kb`."""
+    area: str
+    """`nvme`, `cpuidle`, `roce`."""
+    device: str
+    """The device's kernel name."""
+    attribute: str
+    """The path or netlink attribute."""
+    check: bool
+    """True if it is verified but never written."""
+    policy: Literal["enforce", "report", "off"]
+    """What is done about drift."""
+    wanted: int | str | None
+    """The configured value."""
+    actual: int | str | None
+    """The value last read."""
+    original: int | str | None
+    """The value before the first write to this device in this boot; null if nothing was written."""
+    unit: str
+    """`KiB`, `µs` or empty."""
+    verdict: VerdictName
+    """What the engine concludes."""
+    reason: str
+    """Why, where the verdict alone does not say it."""
+    since: str | None
+    """Since when the verdict stands, RFC 3339 UTC."""
+    last_drift: LastDrift | None
+    """The latest drift since the daemon started."""
+    heals: int
+    """How often it was healed since the daemon started."""
+    disruptive: bool
+    """Whether writing it disturbs running traffic."""
+    why: str
+    """What it is good for."""
+    source: str
+    """Where that is known from."""
+    risk: str
+    """What it costs."""
+    key: str
+    """The configuration key that decides."""
+    layer: str
+    """The configuration layer that set the key."""
+    owner: str | None
+    """Who else manages this value by right; null if nobody."""
+    do: str
+    """What a person can do when it does not hold."""
+    verified_at: str | None
+    """When it was last read, RFC 3339 UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunables:
+    """All tunables and checks."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    instance: str
+    """The daemon's instance, as in `/status`."""
+    verified_at: str | None
+    """When everything was last read and judged, RFC 3339 UTC."""
+    tunables: tuple[TunableState, ...]
+    """In the order of the areas, then of the devices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftReport:
+    """What does not hold now, and the latest episodes."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    not_holding: tuple[NotHolding, ...]
+    """All that does not hold."""
+    episodes: tuple[DriftSummary, ...]
+    """The latest 50 episodes since the daemon started; older ones are in `/history`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceItem:
+    """One piece of evidence for or against this being a GB10."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    what: str
+    """What was looked at."""
+    found: str
+    """What was found there."""
+    speaks: Literal["for", "against", "neither"]
+    """Which way it speaks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterInfo:
+    """The CPUs of one kind."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    kind: Literal["performance", "efficiency", "uniform"]
+    """Which kind."""
+    name: str
+    """The core's name where its part number is known: `Cortex-X925`."""
+    cpus: str
+    """CPU list as the kernel writes it: `5-9,15-19`."""
+    count: int
+    """How many."""
+    read_from: str
+    """What told the kinds apart: `MIDR`, `cpu_capacity` or `nothing`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """The machine and the evidence."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    verdict: Literal["gb10", "not-gb10"]
+    """Whether this is a GB10."""
+    evidence: tuple[EvidenceItem, ...]
+    """Everything that was looked at."""
+    name: str
+    """Host name."""
+    vendor: str
+    """DMI sys_vendor as found."""
+    model: str
+    """DMI product_name as found."""
+    family: str
+    """DMI product_family as found."""
+    board: str
+    """DMI board_name as found."""
+    clusters: tuple[ClusterInfo, ...]
+    """The CPUs by kind."""
+    kernel: str
+    """Kernel release."""
+    architecture: str
+    """`aarch64`, `x86_64`."""
+    page_size_kib: int
+    """Size of a page in KiB."""
+    os_release: str
+    """PRETTY_NAME of /etc/os-release."""
+    dgx_release: str
+    """DGX_NAME and version of /etc/dgx-release; empty if there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigValue:
+    """One effective value and the layer that set it."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    value: int | float | str | bool | list[str] | None
+    """The value; durations in seconds."""
+    layer: str
+    """`default`, `/etc/sparktune.toml`, `/etc/sparktune.toml [[host]] 1`, an environment variable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReport:
+    """The effective configuration with origins."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    sha256: str
+    """Of the effective configuration."""
+    on_disk: Literal["same", "changed"]
+    """Whether the files on disk still are what was loaded."""
+    error: str | None
+    """Why the files on disk could not be used."""
+    files: tuple[str, ...]
+    """The files that were read, in order."""
+    values: dict[str, ConfigValue]
+    """By dotted key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What `/metrics` counts beyond the state; published for the API process, not a path of its own."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    drifts: dict[str, dict[str, int]]
+    """Drifts by area and action since the daemon started."""
+    heal_us_buckets: tuple[tuple[int, int], ...]
+    """Upper bound in µs and how many heals took at most that long (cumulative)."""
+    heal_us_sum: int
+    """Sum of all heal times in µs."""
+    heals: int
+    """How many heals."""
+    overflows: int
+    """How often an event queue overflowed."""
+    history_dropped: int
+    """How many episodes could not be stored."""
+    sweeps: int
+    """How many sweeps were done."""
+    sweep_last_us: int
+    """How long the last one took, in µs."""
+
+
+DOCUMENTS = ("status", "tunables", "drift", "hardware", "config", "counters")
+"""The files in the run directory, each `NAME.json`."""
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """RFC 3339 UTC with microseconds: `2026-11-23T16:31:00.000001Z`."""
+    moment = datetime.now(UTC) if moment is None else moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: getattr(value, entry.name) for entry in fields(value)}
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def encode(document: object, *, indent: int | None = 2) -> str:
+    """The JSON text of a document, indented because people curl it. Raises TypeError for foreign types."""
+    return json.dumps(document, default=_plain, indent=indent, ensure_ascii=False)
+
+
+def publish(run_dir: Path, name: str, text: str) -> None:
+    """Replace `NAME.json` atomically, readable for everybody.
+
+    Raises:
+        StoreError: the run directory cannot be written.
+    """
+    target = run_dir / f"{name}.json"
+    temporary = run_dir / f".{name}.json.new"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.fchmod(descriptor, 0o644)
+            data = memoryview(text.encode() + b"\n")
+            while data:
+                data = data[os.write(descriptor, data) :]
+        finally:
+            os.close(descriptor)
+        temporary.replace(target)
+    except OSError as error:
+        raise StoreError(
+            f"cannot publish {target}: {error.strerror}", hint=f"is {run_dir} writable, is there room?"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published document as it lies on disk.
+
+    Attributes:
+        data: the parsed JSON.
+        raw: the bytes as published.
+        age_s: seconds since everything was last verified, by CLOCK_MONOTONIC; only known for `status`.
+        fresh: at most three sweeps old; only known for `status`.
+    """
+
+    data: dict[str, Any]
+    raw: bytes
+    age_s: float = field(default=0.0)
+    fresh: bool = field(default=True)
+
+
+def fetch(run_dir: Path, name: str) -> Published:
+    """Read a published document.
+
+    Raises:
+        DaemonNotRunningError: it is not there, cannot be read, or is damaged.
+    """
+    path = run_dir / f"{name}.json"
+    hint = "is the daemon running? systemctl status sparktune"
+    try:
+        raw = path.read_bytes()
+        data = json.loads(raw)
+    except OSError as error:
+        raise DaemonNotRunningError(f"no published state in {path}: {error.strerror}", hint=hint) from error
+    except (ValueError, RecursionError) as error:  # truncated or foreign: as good as none
+        raise DaemonNotRunningError(f"{path} is damaged", hint=hint) from error
+    if not isinstance(data, dict):
+        raise DaemonNotRunningError(f"{path} is damaged", hint=hint)
+    if name != "status":
+        return Published(data=data, raw=raw)
+    age_s, fresh = freshness(data)
+    return Published(data=data, raw=raw, age_s=age_s, fresh=fresh)
+
+
+def freshness(status: Mapping[str, Any]) -> tuple[float, bool]:
+    """Seconds since the last verification and whether that is fresh, of a parsed status.
+
+    A status from before a reboot lies in CLOCK_MONOTONIC's future: stale, not fresh for ever.
+    """
+    daemon = status.get("daemon")
+    if not isinstance(daemon, dict):
+        return 0.0, False
+    verified, sweep_s = daemon.get("verified_monotonic"), daemon.get("sweep_s")
+    if not isinstance(verified, int | float) or not isinstance(sweep_s, int | float):
+        return 0.0, False
+    age_s = time.monotonic() - verified
+    return max(age_s, 0.0), 0 <= age_s <= FRESH_SWEEPS * sweep_s
