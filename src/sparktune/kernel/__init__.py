@@ -1,0 +1,1 @@
+"""The only code that opens /sys, /proc, netlink, ioctl and fanotify. Nothing here judges what it reads."""

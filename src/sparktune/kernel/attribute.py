@@ -1,0 +1,292 @@
+"""Attributes of sysfs, procfs and configfs, read and written through descriptors that stay open.
+
+Knows what the kernel's errors mean for a reading; does not know what anybody wants.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+from sparktune.model import Reading, ReadingKind, Value, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sparktune.kernel.root import Root
+
+Codec = Literal["integer", "text"]
+
+LONGEST = 4096
+"""A sysfs attribute is at most one 4 KiB page (Documentation/filesystems/sysfs.rst) of what we read."""
+
+GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
+FORBIDDEN = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
+UNWANTED = frozenset({errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.E2BIG, errno.EOVERFLOW})
+
+_INTEGER = re.compile(rb"-?[0-9]{1,20}")
+_SHORT = 64
+"""Enough for every value of ours; what is longer is compared the careful way."""
+
+_VANISHED = frozenset({errno.ENODEV, errno.ENOENT, errno.EBADF})
+
+
+def describe_error(error: OSError, what: str) -> str:
+    """`write /sys/…: Invalid argument (EINVAL)`."""
+    code = errno.errorcode.get(error.errno or 0, "?")
+    return f"{what}: {error.strerror or error} ({code})"
+
+
+def reading_of(error: OSError, name: str) -> Reading:
+    """What an error while reading means: gone is absent, forbidden is blocked, the rest failed."""
+    if error.errno in GONE:
+        return Reading(ReadingKind.ABSENT, reason=describe_error(error, f"read {name}"))
+    kind = ReadingKind.BLOCKED if error.errno in FORBIDDEN else ReadingKind.FAILED
+    return Reading(kind, reason=describe_error(error, f"read {name}"))
+
+
+def verdict_of(error: OSError) -> Verdict:
+    """What an error while writing means: gone is absent, refused is blocked, the rest failed."""
+    if error.errno in GONE:
+        return Verdict.ABSENT
+    return Verdict.BLOCKED if error.errno in FORBIDDEN | UNWANTED else Verdict.FAILED
+
+
+def decode(data: bytes, codec: Codec) -> Reading:
+    """The value in the bytes of an attribute, or why there is none."""
+    if len(data) > LONGEST:
+        return Reading(ReadingKind.FAILED, reason=f"longer than {LONGEST} bytes: no attribute of ours")
+    text = data.strip(b" \t\n")
+    if not text:
+        return Reading(ReadingKind.FAILED, reason="empty")
+    if codec == "integer":
+        if _INTEGER.fullmatch(text) is None:
+            return Reading(ReadingKind.FAILED, reason=f"no number: {text[:40]!r}")
+        return Reading(ReadingKind.VALUE, int(text))
+    if not text.isascii() or any(byte < 32 for byte in text):  # noqa: PLR2004 - 32 is the blank
+        return Reading(ReadingKind.FAILED, reason=f"no text: {text[:40]!r}")
+    return Reading(ReadingKind.VALUE, text.decode())
+
+
+class FileAttribute:
+    """One attribute file.
+
+    Attributes:
+        writes: how often we wrote it; a check on the effect of a setting starts anew when it changes.
+    """
+
+    __slots__ = (
+        "_aliases", "_expected", "_path", "_reader", "_root", "_tree", "_writer",
+        "codec", "identity", "location", "makes", "writable", "writes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        root: Root,
+        name: str,
+        *,
+        identity: tuple[str, str],
+        codec: Codec = "integer",
+        aliases: Sequence[str] = (),
+        writable: bool = True,
+        makes: str = "",
+    ) -> None:
+        """Describe an attribute; nothing is opened yet.
+
+        Args:
+            root: where the host's files are.
+            name: the host's name of the file.
+            identity: hardware path and instance, see `identity.py`.
+            codec: whether it holds an integer or a text.
+            aliases: other files with the same value behind another inode.
+            writable: False for a check.
+            makes: a configfs directory that must be made before the file exists.
+        """
+        self._root = root
+        self._tree = not root.is_real
+        self._path = root.path(name)
+        self._aliases = tuple(root.path(alias) for alias in aliases)
+        self.makes = makes
+        self._reader = -1
+        self._writer = -1
+        self._expected: tuple[Value, bytes] | None = None
+        self.location = name
+        self.identity = identity
+        self.codec: Codec = codec
+        self.writable = writable
+        self.writes = 0
+
+    @property
+    def kind(self) -> str:
+        """How `reopen` makes it again from the originals: `file:integer`."""
+        return f"file:{self.codec}"
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """The file and its aliases."""
+        return (self._path, *self._aliases)
+
+    def read(self) -> Reading:
+        """Read it now; a device that came back behind the same name is opened again."""
+        try:
+            return decode(self._pread(), self.codec)
+        except OSError as error:
+            if self.makes and error.errno == errno.ENOENT and self._can_be_made():
+                return Reading(ReadingKind.VALUE, "(not set)")
+            return reading_of(error, self.location)
+
+    def holds(self, wanted: Value) -> bool:
+        """Compare the raw bytes with those of the last reading that gave `wanted`: one pread, no parsing."""
+        try:
+            data = os.pread(self._reader, _SHORT, 0)
+        except OSError:  # not open yet, or gone: the careful way decides
+            data = b""
+        expected = self._expected
+        if expected is not None and data == expected[1] and expected[0] == wanted and not self._unlinked():
+            return True
+        return self._holds_carefully(wanted)
+
+    def preparation(self) -> tuple[str, ...]:
+        """`mkdir …` if its configfs directory is not there yet."""
+        if self.makes and not self._root.exists(self.makes):
+            return (f"mkdir {self.makes}",)
+        return ()
+
+    def prepare(self) -> None:
+        """Make its configfs directory. A real kernel fills it; in a tree we do. Raises OSError."""
+        self._root.path(self.makes).mkdir(exist_ok=True)
+        if self._tree:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text("RoCE v2\n")
+
+    def unprepare(self) -> None:
+        """Remove the configfs directory again. Raises OSError."""
+        directory = self._root.path(self.makes)
+        self.close()
+        if self._tree:
+            for path in sorted(directory.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+        directory.rmdir()
+
+    def write(self, value: Value) -> None:
+        """Write the value. Raises OSError as the kernel gave it."""
+        data = b"%s\n" % str(value).encode()
+        try:
+            os.pwrite(self._open_writer(), data, 0)
+        except OSError as error:
+            self._drop_writer()
+            if error.errno not in _VANISHED:
+                raise
+            os.pwrite(self._open_writer(), data, 0)
+        self.writes += 1
+        if self._tree:  # a plain file keeps the rest of a longer value; sysfs does not
+            os.ftruncate(self._writer, len(data))
+
+    def close(self) -> None:
+        """Release both descriptors."""
+        self._drop_reader()
+        self._drop_writer()
+        self._expected = None
+
+    def _can_be_made(self) -> bool:
+        return self._root.exists(self.makes.rpartition("/")[0]) and not self._root.exists(self.makes)
+
+    def _holds_carefully(self, wanted: Value) -> bool:
+        try:
+            data = self._pread()
+        except OSError:  # read() says what it means
+            return False
+        if decode(data, self.codec).value != wanted:
+            return False
+        self._expected = (wanted, data)
+        return True
+
+    def _pread(self) -> bytes:
+        if self._reader >= 0 and self._unlinked():
+            self._drop_reader()
+        try:
+            return os.pread(self._open_reader(), LONGEST + 1, 0)
+        except OSError as error:
+            self._drop_reader()
+            if error.errno not in _VANISHED:
+                raise
+            return os.pread(self._open_reader(), LONGEST + 1, 0)
+
+    def _unlinked(self) -> bool:
+        """In a tree a deleted file stays readable through our descriptor; sysfs answers ENODEV by itself."""
+        return self._tree and os.fstat(self._reader).st_nlink == 0
+
+    def _open_reader(self) -> int:
+        if self._reader < 0:
+            self._reader = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return self._reader
+
+    def _open_writer(self) -> int:
+        if self._writer < 0:
+            self._writer = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        elif self._tree and os.fstat(self._writer).st_nlink == 0:
+            self._drop_writer()
+            return self._open_writer()
+        return self._writer
+
+    def _drop_reader(self) -> None:
+        if self._reader >= 0:
+            with suppress(OSError):  # nothing is lost when closing a read descriptor fails
+                os.close(self._reader)
+        self._reader = -1
+
+    def _drop_writer(self) -> None:
+        if self._writer >= 0:
+            with suppress(OSError):  # the write itself already reported its error
+                os.close(self._writer)
+        self._writer = -1
+
+
+class FixedAttribute:
+    """An attribute that cannot be there now, with the reason: an offline CPU, an unknown latency."""
+
+    writable = True
+    watched: tuple[Path, ...] = ()
+    kind = "fixed"
+    makes = ""
+
+    def __init__(self, location: str, reading: Reading) -> None:
+        """Describe what is missing and why."""
+        self.location = location
+        self.identity = ("", "")
+        self._reading = reading
+
+    def read(self) -> Reading:
+        """Always the same reading."""
+        return self._reading
+
+    def holds(self, wanted: Value) -> bool:
+        """Whether the fixed reading happens to be `wanted`."""
+        return self._reading.value == wanted
+
+    def preparation(self) -> tuple[str, ...]:
+        """Nothing can be prepared."""
+        return ()
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def unprepare(self) -> None:
+        """Nothing was prepared."""
+
+    def write(self, value: Value) -> None:
+        """Refuse. Raises OSError (ENODEV)."""
+        raise OSError(errno.ENODEV, f"cannot be set to {value}", self.location)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def reopen(root: Root, kind: str, location: str, identity: tuple[str, str], makes: str) -> FileAttribute:
+    """The attribute an original was recorded of, without any configuration: for `restore` after a crash."""
+    codec: Codec = "text" if kind == "file:text" else "integer"
+    return FileAttribute(root, location, identity=identity, codec=codec, makes=makes)

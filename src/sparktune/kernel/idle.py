@@ -1,0 +1,127 @@
+"""What CPUs do when idle, beyond the `disable` files: entries into disabled states, and PM QoS requests."""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparktune.kernel.attribute import reading_of
+from sparktune.model import Reading, ReadingKind, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sparktune.kernel.attribute import FileAttribute
+    from sparktune.kernel.root import Root
+
+_CPU_DMA_LATENCY = "/dev/cpu_dma_latency"
+_MOST_HOLDERS = 5
+
+
+class EnteredStates:
+    """A check: how often the CPU entered states that were disabled the whole time since the last reading.
+
+    Starts anew whenever one of the states was written by us or found enabled: what was entered then was
+    allowed then, and that drift has been told already.
+    """
+
+    kind = "entered"
+    makes = ""
+    writable = False
+    watched: tuple[Path, ...] = ()
+
+    def __init__(
+        self,
+        root: Root,
+        location: str,
+        identity: tuple[str, str],
+        states: Sequence[tuple[FileAttribute, str]],
+    ) -> None:
+        """Describe the check; `states` are the disabled states' `disable` attributes and `usage` files."""
+        self.location = location
+        self.identity = identity
+        self._disables = tuple(disable for disable, _ in states)
+        self._names = tuple(usage for _, usage in states)
+        self._paths = tuple(root.path(usage) for usage in self._names)
+        self._readers: list[int] = []
+        self._baseline: int | None = None
+        self._writes = -1
+
+    def read(self) -> Reading:
+        """Entries since the last reading; absent where this reading can only be the start."""
+        try:
+            usage = self._count()
+        except OSError as error:
+            self.close()
+            return reading_of(error, self.location)
+        writes = sum(disable.writes for disable in self._disables)
+        steady = writes == self._writes and all(disable.holds(1) for disable in self._disables)
+        before, self._baseline, self._writes = self._baseline, usage, writes
+        if not steady or before is None:
+            return Reading(ReadingKind.ABSENT, reason="counting from now; judged at the next sweep")
+        return Reading(ReadingKind.VALUE, max(usage - before, 0))
+
+    def holds(self, wanted: Value) -> bool:
+        """Read and compare: each reading is a new start."""
+        return self.read().value == wanted
+
+    def preparation(self) -> tuple[str, ...]:
+        """A check prepares nothing."""
+        return ()
+
+    def prepare(self) -> None:
+        """A check prepares nothing."""
+
+    def unprepare(self) -> None:
+        """A check prepared nothing."""
+
+    def write(self, value: Value) -> None:
+        """A check is never written. Raises OSError (always)."""
+        raise OSError(1, f"a check cannot be set to {value}", self.location)
+
+    def close(self) -> None:
+        """Release the descriptors; the next reading is a new start."""
+        for reader in self._readers:
+            with suppress(OSError):  # only read from
+                os.close(reader)
+        self._readers = []
+        self._baseline = None
+
+    def _count(self) -> int:
+        if not self._readers:
+            for path in self._paths:
+                self._readers.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        total = 0
+        for reader in self._readers:
+            text = os.pread(reader, 64, 0).strip()
+            total += int(text) if text.isdigit() else 0
+        return total
+
+
+def qos_latency_us(root: Root) -> int | None:
+    """The effective system-wide PM QoS latency; None where it cannot be read (or in a tree).
+
+    Opening the file makes a request of one's own, with the default that limits nothing, for as long as it
+    is open. Source: Documentation/power/pm_qos_interface.rst.
+    """
+    data = root.read_bytes(_CPU_DMA_LATENCY)
+    if data is None or len(data) < 4:  # noqa: PLR2004 - one s32
+        return None
+    return int(struct.unpack("=i", data[:4])[0])
+
+
+def qos_holders(root: Root) -> str:
+    """`comm[pid], …` of the processes that keep /dev/cpu_dma_latency open, or `a process not visible`."""
+    found = []
+    for pid in root.names("/proc"):
+        if not pid.isdecimal() or int(pid) == os.getpid():
+            continue
+        for number in root.names(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # closed in between
+                if str(root.path(f"/proc/{pid}/fd/{number}").readlink()) == _CPU_DMA_LATENCY:
+                    found.append(f"{root.read(f'/proc/{pid}/comm') or '?'}[{pid}]")
+                    break
+    return ", ".join(found[:_MOST_HOLDERS]) or "a process not visible to us"

@@ -1,0 +1,36 @@
+"""Which device serves a path, from the kernel's mount table. Opens no path of the user's."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sparktune.kernel.root import Root
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+def device_of(root: Root, path: str) -> str | None:
+    """`MAJOR:MINOR` of the file system mounted at or above a path; None if the path's own mount is missing.
+
+    Source: proc_pid_mountinfo(5). A path that lies on the root file system only because nothing is mounted
+    there yet cannot be told from one that belongs there; only a table that cannot be read gives None.
+    """
+    table = root.read_bytes("/proc/self/mountinfo")
+    if table is None:
+        return None
+    resolved = root.resolve(path) if root.exists(path) else path
+    best: tuple[int, str] | None = None
+    for line in table.decode(errors="surrogateescape").splitlines():
+        fields = line.split(" ")
+        if len(fields) < 5:  # noqa: PLR2004 - id, parent, device, root, mount point
+            continue
+        mount_point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
+        if _is_below(resolved, mount_point) and (best is None or len(mount_point) >= best[0]):
+            best = (len(mount_point), fields[2])
+    return None if best is None else best[1]
+
+
+def _is_below(path: str, mount_point: str) -> bool:
+    return mount_point == "/" or path == mount_point or path.startswith(f"{mount_point.rstrip('/')}/")

@@ -1,0 +1,83 @@
+"""Where the host's files are: `/`, or the tree given with `--root`. The one place that joins paths to it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_BYTES = 65536
+"""More than any attribute sparktune reads whole; what is longer is cut."""
+
+
+def _read_most(descriptor: int) -> bytes:
+    """Read to the end or to MOST_BYTES: /proc/cpuinfo and mountinfo give about a page for each read()."""
+    data = bytearray()
+    while len(data) < MOST_BYTES and (piece := os.read(descriptor, MOST_BYTES - len(data))):
+        data += piece
+    return bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The root below which the host's /sys, /proc, /etc and /run are found.
+
+    Attributes:
+        directory: `/` for the machine itself.
+    """
+
+    directory: Path = Path("/")
+
+    @property
+    def is_real(self) -> bool:
+        """Whether this is the running machine and not a recorded or simulated tree."""
+        return self.directory == Path("/")
+
+    def path(self, name: str) -> Path:
+        """The path on this machine of the host's `name` (`/sys/block`)."""
+        return self.directory / name.lstrip("/")
+
+    def name(self, path: Path) -> str:
+        """The host's name of a path on this machine; the reverse of `path`."""
+        return str(path) if self.is_real else f"/{path.relative_to(self.directory)}"
+
+    def read(self, name: str) -> str | None:
+        """The stripped text of a file, at most 64 KiB; None when it is absent, unreadable or has no text.
+
+        For facts about the machine, where "not there" and "not readable" mean the same: unknown.
+        """
+        data = self.read_bytes(name)
+        return None if data is None else data.decode(errors="replace").strip("\0 \n\t")
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """The first 64 KiB of a file; None when it is absent or unreadable."""
+        try:
+            descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:  # unknown is an answer here; who must tell refusals apart uses an Attribute
+            return None
+        try:
+            return _read_most(descriptor)
+        except OSError:  # EIO, EINVAL and ENODEV of a dying device: unknown as well
+            return None
+        finally:
+            os.close(descriptor)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """The sorted names in a directory; empty when it is absent or unreadable."""
+        try:
+            return tuple(sorted(os.listdir(self.path(name))))  # noqa: PTH208 - names, not paths, and often
+        except OSError:  # no such class of device here: nothing is listed
+            return ()
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or directory is there; links are followed."""
+        return self.path(name).exists()
+
+    def resolve(self, name: str) -> str:
+        """The host's name of what `name` points to after all links: `/sys/devices/pci0004:00/…`."""
+        return self.name(self.path(name).resolve()) if self.is_real else self._resolve_in_tree(name)
+
+    def _resolve_in_tree(self, name: str) -> str:
+        resolved = self.path(name).resolve()
+        base = self.directory.resolve()
+        return f"/{resolved.relative_to(base)}" if resolved.is_relative_to(base) else name
