@@ -1,0 +1,158 @@
+"""The keys of the configuration: type, default, bounds, and what is expected of each, for complaints.
+
+One table of the TOML file is one model. Nothing is read in here; see `settings.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from sparktune.cpulist import parse_cpu_list
+from sparktune.durations import parse_duration
+from sparktune.errors import UsageError
+from sparktune.model import Policy
+
+WRITTEN = {"written": True}
+"""Validation context for what a person wrote: durations have to be text with a unit there."""
+_DAY_S = 86400.0
+_MOST_ITEMS = 1000
+_LIST = Field(strict=False)  # TOML has lists, no tuples
+
+
+def _read_duration(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except UsageError as error:
+            raise PydanticCustomError("duration", "no duration") from error
+    if info.context is WRITTEN:  # code says 10.0 and means seconds; a file has to say "10s"
+        raise PydanticCustomError("duration", "no duration")
+    return value
+
+
+def _require_cpus(text: str) -> str:
+    if text not in ("all", "performance", "efficiency"):
+        try:
+            parse_cpu_list(text)
+        except UsageError as error:
+            raise PydanticCustomError(
+                "cpus", "no CPUs", {"hint": f"{error.message}; {error.hint}"}
+            ) from error
+    return text
+
+
+def _require_name_glob(text: str) -> str:
+    if not text or "/" in text or "\0" in text:
+        hint = "names are written without /dev/" if "/" in text else ""
+        raise PydanticCustomError("glob", "no glob", {"hint": hint})
+    return text
+
+
+def _require_absolute(text: str) -> str:
+    if not text.startswith("/") or "\0" in text:
+        hint = "" if text.startswith("/") else "a path begins with /"
+        raise PydanticCustomError("path", "no path", {"hint": hint})
+    return text
+
+
+def _require_short(value: object) -> object:
+    if isinstance(value, list) and len(value) > _MOST_ITEMS:  # before 400,000 items make an error each
+        raise PydanticCustomError("too_long", "too long", {"max_length": _MOST_ITEMS})
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_read_duration), Field(allow_inf_nan=False)]
+"""Seconds. Text such as "10s" in the configuration."""
+Globs = Annotated[
+    tuple[Annotated[str, AfterValidator(_require_name_glob)], ...], _LIST, BeforeValidator(_require_short)
+]
+Paths = Annotated[
+    tuple[Annotated[str, AfterValidator(_require_absolute)], ...], _LIST, BeforeValidator(_require_short)
+]
+PolicyField = Annotated[
+    Policy, Field(strict=False, description='one of "enforce", "report" and "off"')
+]  # not strict: the word is enough, it need not be the member
+
+
+class _Section(BaseModel):
+    """A table of the configuration. Descriptions say what is expected, in complaints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NvmeSettings(_Section):
+    """`[nvme]`: read-ahead of NVMe disks and of what stands on them."""
+
+    policy: PolicyField = Policy.ENFORCE
+    devices: Globs = Field(
+        default=("nvme*",), description='a list of globs on kernel block names, such as ["nvme*"]'
+    )
+    read_ahead_kb: int = Field(
+        default=8192, ge=0, le=65536, description="a whole number from 0 to 65536, in KiB"
+    )
+    stacked: bool = Field(default=True, description="true or false")
+    paths: Paths = Field(default=(), description='a list of absolute paths, such as ["/models"]')
+
+
+class CpuidleSettings(_Section):
+    """`[cpuidle]`: which idle states are disabled, on which CPUs, and when."""
+
+    policy: PolicyField = Policy.ENFORCE
+    when: Literal["always", "cluster"] = Field(default="always", description='"always" or "cluster"')
+    disable_latency_us: Annotated[int, Field(ge=0, le=1_000_000)] | Literal["off"] = Field(
+        default=0, description='a whole number from 0 to 1000000, in µs, or "off"'
+    )
+    cpus: Annotated[str, AfterValidator(_require_cpus)] = Field(
+        default="all", description='"all", "performance", "efficiency" or a CPU list such as "5-9,15-19"'
+    )
+
+
+class RoceSettings(_Section):
+    """`[roce]`: the first RoCE setting, the default mode of RDMA-CM programs."""
+
+    policy: PolicyField = Policy.ENFORCE
+    devices: Globs = Field(
+        default=("*",), description='a list of globs on RDMA device names, such as ["roce*"]'
+    )
+    default_roce_mode: Literal["RoCE v2", "IB/RoCE v1"] = Field(
+        default="RoCE v2", description='"RoCE v2" or "IB/RoCE v1"'
+    )
+
+
+class ContestSettings(_Section):
+    """`[contest]`: when to stop fighting. Durations in seconds."""
+
+    after: int = Field(
+        default=5, ge=0, le=1000, description="a whole number from 0 (never contested) to 1000"
+    )
+    window: Duration = Field(
+        default=60.0, gt=0, le=_DAY_S, description='a duration above 0 and up to "24h", such as "60s"'
+    )
+    hold: Duration = Field(
+        default=600.0, gt=0, le=_DAY_S, description='a duration above 0 and up to "24h", such as "10m"'
+    )
+
+
+class HistorySettings(_Section):
+    """`[history]`: how much is kept."""
+
+    days: int = Field(default=30, ge=1, le=3650, description="a whole number of days from 1 to 3650")
+    rows: int = Field(default=10_000, ge=100, le=1_000_000, description="a whole number from 100 to 1000000")
+
+
+class Keys(BaseModel):
+    """All keys, without sources: one layer is judged by this, thousands of times for a fleet's file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    mode: Literal["enforce", "report"] = Field(default="enforce", description='"enforce" or "report"')
+    require_gb10: bool = Field(default=True, description="true or false")
+    sweep: Duration = Field(default=10.0, ge=0.5, le=600, description='a duration from "500ms" to "10m"')
+    nvme: NvmeSettings = NvmeSettings()
+    cpuidle: CpuidleSettings = CpuidleSettings()
+    roce: RoceSettings = RoceSettings()
+    contest: ContestSettings = ContestSettings()
+    history: HistorySettings = HistorySettings()
