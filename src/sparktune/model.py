@@ -128,6 +128,9 @@ class Attribute(Protocol):
     def holds(self, wanted: Value) -> bool:
         """Whether the value is `wanted` now; the cheap question of the sweep. False when in doubt."""
 
+    def exchange(self, wanted: bytes) -> bytes | None:
+        """Write `wanted` if other bytes are there, and return those; None if nothing was written."""
+
     def preparation(self) -> tuple[str, ...]:
         """What must be made before a write can work (`mkdir /sys/kernel/config/…`), for the plan."""
 
@@ -223,6 +226,11 @@ class Process:
     unit: str | None = None
     cmdline: str | None = None
 
+    @property
+    def label(self) -> str:
+        """In one word: `bash[811]`; `?[811]` when its name was not seen."""
+        return f"{self.comm or '?'}[{self.pid}]"
+
 
 class CauseKind(StrEnum):
     """Who made a drift, as far as it was seen."""
@@ -285,7 +293,8 @@ class Episode:
         action: the weightiest of its drifts' actions.
         drifts: the drifts, in the order noticed; a tunable that drifted n times is in it n times, up to 256.
         count: how many drifts there were, also beyond the 256 listed.
-        took_us: from the first wake-up to the last verified write, in µs; None unless healed.
+        took_us: the longest any one of its drifts took from wake-up to verified write, in µs; None unless
+            healed.
     """
 
     at: datetime

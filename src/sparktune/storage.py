@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from sparktune.errors import StoreError
 if TYPE_CHECKING:
     from pathlib import Path
 
+MOST_BYTES = 64 * 1024 * 1024
+"""No store of ours is larger; what is longer is damaged and cut."""
 MOST_SET_ASIDE = 5
 """How many damaged files of one name are kept; the oldest goes first."""
 
@@ -51,12 +55,36 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def set_aside(path: Path) -> Path | None:
-    """Rename a damaged file to `NAME.corrupt-TIME` for a person to look at; None if that was impossible."""
+def read_stored(path: Path) -> bytes | None:
+    """The content of a store; None if there is none, or none that this user may read. Never waits.
+
+    Raises:
+        OSError: it is there and cannot be read: a failing disk, or something that is no file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except (FileNotFoundError, PermissionError):  # the first start, or an ordinary user who only looks
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        return file.read(MOST_BYTES)
+
+
+def set_aside(path: Path, *, keep: bool = False) -> Path | None:
+    """Name a damaged file `NAME.corrupt-TIME` for a person to look at; None if that was impossible.
+
+    Args:
+        path: the file.
+        keep: leave it under its own name too, for as long as nothing better has replaced it.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = path.with_name(f"{path.name}.corrupt-{stamp}")
     try:
-        path.rename(target)
+        if keep:
+            target.hardlink_to(path)
+        else:
+            path.rename(target)
         kept = sorted(path.parent.glob(f"{path.name}.corrupt-*"))
         for oldest in kept[:-MOST_SET_ASIDE]:
             oldest.unlink()

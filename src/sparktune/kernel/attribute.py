@@ -11,6 +11,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
+from sparktune.kernel.identity import was_replaced
 from sparktune.model import Reading, ReadingKind, Value, Verdict
 
 if TYPE_CHECKING:
@@ -67,9 +68,14 @@ def decode(data: bytes, codec: Codec) -> Reading:
         if _INTEGER.fullmatch(text) is None:
             return Reading(ReadingKind.FAILED, reason=f"no number: {text[:40]!r}")
         return Reading(ReadingKind.VALUE, int(text))
-    if not text.isascii() or any(byte < 32 for byte in text):  # noqa: PLR2004 - 32 is the blank
+    if not text.isascii() or any(byte < ord(" ") for byte in text):
         return Reading(ReadingKind.FAILED, reason=f"no text: {text[:40]!r}")
     return Reading(ReadingKind.VALUE, text.decode())
+
+
+def encode(value: Value) -> bytes:
+    """The bytes that are written for a value."""
+    return b"%s\n" % str(value).encode()
 
 
 class FileAttribute:
@@ -77,11 +83,12 @@ class FileAttribute:
 
     Attributes:
         writes: how often we wrote it; a check on the effect of a setting starts anew when it changes.
+        last: the value last seen, None if none could be seen.
     """
 
     __slots__ = (
         "_aliases", "_expected", "_path", "_reader", "_root", "_tree", "_writer",
-        "codec", "identity", "location", "makes", "writable", "writes",
+        "codec", "identity", "last", "location", "makes", "writable", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +126,7 @@ class FileAttribute:
         self.codec: Codec = codec
         self.writable = writable
         self.writes = 0
+        self.last: Value | None = None
 
     @property
     def kind(self) -> str:
@@ -132,12 +140,15 @@ class FileAttribute:
 
     def read(self) -> Reading:
         """Read it now; a device that came back behind the same name is opened again."""
+        self.last = None
         try:
-            return decode(self._pread(), self.codec)
+            reading = decode(self._pread(), self.codec)
         except OSError as error:
             if self.makes and error.errno == errno.ENOENT and self._can_be_made():
                 return Reading(ReadingKind.VALUE, "(not set)")
             return reading_of(error, self.location)
+        self.last = reading.value
+        return reading
 
     def holds(self, wanted: Value) -> bool:
         """Compare the raw bytes with those of the last reading that gave `wanted`: one pread, no parsing."""
@@ -147,6 +158,7 @@ class FileAttribute:
             data = b""
         expected = self._expected
         if expected is not None and data == expected[1] and expected[0] == wanted and not self._unlinked():
+            self.last = wanted
             return True
         return self._holds_carefully(wanted)
 
@@ -174,17 +186,35 @@ class FileAttribute:
 
     def write(self, value: Value) -> None:
         """Write the value. Raises OSError as the kernel gave it."""
-        data = b"%s\n" % str(value).encode()
+        data = encode(value)
         try:
-            os.pwrite(self._open_writer(), data, 0)
+            self._pwrite(data)
         except OSError as error:
             self._drop_writer()
             if error.errno not in _VANISHED:
                 raise
-            os.pwrite(self._open_writer(), data, 0)
+            self._pwrite(data)
         self.writes += 1
-        if self._tree:  # a plain file keeps the rest of a longer value; sysfs does not
-            os.ftruncate(self._writer, len(data))
+
+    def exchange(self, wanted: bytes) -> bytes | None:
+        """The heal of the hot path: read, compare, write, and nothing else.
+
+        Returns:
+            What was there instead of `wanted`, after `wanted` was written; None if nothing was written: it
+            holds, or takes a closer look.
+        """
+        try:
+            found = os.pread(self._reader, _SHORT, 0)
+            if not found or found == wanted:
+                return None
+            if self._tree:
+                self._pwrite(wanted)
+            else:
+                os.pwrite(self._writer, wanted, 0)
+        except OSError:  # not open, gone, refused: the closer look tells them apart
+            return None
+        self.writes += 1
+        return found
 
     def close(self) -> None:
         """Release both descriptors."""
@@ -193,14 +223,29 @@ class FileAttribute:
         self._expected = None
 
     def _can_be_made(self) -> bool:
-        return self._root.exists(self.makes.rpartition("/")[0]) and not self._root.exists(self.makes)
+        if self._root.exists(self.makes) or was_replaced(self._root, self.identity[1]):
+            return False
+        return self._root.exists(self.makes.rpartition("/")[0])
+
+    def _pwrite(self, data: bytes) -> None:
+        writer = self._open_writer()
+        if not self._tree:
+            os.pwrite(writer, data, 0)
+            return
+        # A plain file keeps the rest of a longer value; sysfs does not. Blanked in the same write: whoever
+        # reads before it is cut, or after a kill, finds the value all the same.
+        size = os.fstat(writer).st_size
+        os.pwrite(writer, data.ljust(size, b"\n"), 0)
+        if size > len(data):
+            os.ftruncate(writer, len(data))
 
     def _holds_carefully(self, wanted: Value) -> bool:
         try:
             data = self._pread()
         except OSError:  # read() says what it means
             return False
-        if decode(data, self.codec).value != wanted:
+        self.last = decode(data, self.codec).value
+        if self.last != wanted:
             return False
         self._expected = (wanted, data)
         return True
@@ -222,16 +267,27 @@ class FileAttribute:
 
     def _open_reader(self) -> int:
         if self._reader < 0:
-            self._reader = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._reader = self._open(os.O_RDONLY)
         return self._reader
 
     def _open_writer(self) -> int:
         if self._writer < 0:
-            self._writer = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._writer = self._open(os.O_WRONLY)
         elif self._tree and os.fstat(self._writer).st_nlink == 0:
             self._drop_writer()
             return self._open_writer()
         return self._writer
+
+    def _open(self, mode: int) -> int:
+        """Open the file, and make sure that it is still that of our device and not of one added since.
+
+        Asked after opening: a descriptor of the right device never becomes one of another.
+        """
+        descriptor = os.open(self._path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
+        if was_replaced(self._root, self.identity[1]):
+            os.close(descriptor)
+            raise OSError(errno.ENODEV, "the device left, and another one has its name", self.location)
+        return descriptor
 
     def _drop_reader(self) -> None:
         if self._reader >= 0:
@@ -267,6 +323,9 @@ class FixedAttribute:
     def holds(self, wanted: Value) -> bool:
         """Whether the fixed reading happens to be `wanted`."""
         return self._reading.value == wanted
+
+    def exchange(self, wanted: bytes) -> bytes | None:
+        """Nothing is written."""
 
     def preparation(self) -> tuple[str, ...]:
         """Nothing can be prepared."""

@@ -47,7 +47,7 @@ class ResumeWatch:
 
     def fileno(self) -> int:
         """The timer's descriptor: readable after the clock jumped."""
-        return self._descriptor
+        return int(self._descriptor)
 
     def has_resumed(self) -> bool:
         """Whether the machine was suspended since the last call; also clears and re-arms the timer."""

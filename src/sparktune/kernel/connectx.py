@@ -1,4 +1,4 @@
-"""The ConnectX-7 functions of this machine, as far as carriers and names go. The fabric itself comes later."""
+"""The ConnectX-7 functions of this machine, as far as names and carriers go. Judges no fabric."""
 
 from __future__ import annotations
 

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from sparktune.kernel.root import Root
 
 
+_NOT_THERE = "None"
+_KINDS = ("diskseq:", "inode:")
+
+
 def identify_directory(root: Root, name: str) -> tuple[str, str]:
     """Hardware path and instance of a sysfs directory, by its inode number.
 
@@ -18,12 +22,14 @@ def identify_directory(root: Root, name: str) -> tuple[str, str]:
 
 
 def identify_disk(root: Root, name: str) -> tuple[str, str]:
-    """Hardware path and instance of a disk (`/sys/block/nvme0n1`), by diskseq where the kernel has it (5.15).
+    """Hardware path and instance of a disk (`/sys/block/nvme0n1`).
 
-    Source: Documentation/ABI/stable/sysfs-block, diskseq.
+    On a kernel by inode number, as any directory: `diskseq` (Documentation/ABI/stable/sysfs-block) also
+    changes when only the medium does, as when a file is attached to a loop device, and the queue with its
+    values stays. In a tree by diskseq: plain file systems give inode numbers out again.
     """
     path = root.resolve(name)
-    if root.read(f"{path}/diskseq"):
+    if not root.is_real and root.read(f"{path}/diskseq"):
         return path, _instance(root, "diskseq", f"{path}/diskseq")
     return path, _instance(root, "inode", path)
 
@@ -31,8 +37,13 @@ def identify_disk(root: Root, name: str) -> tuple[str, str]:
 def is_still_there(root: Root, instance: str) -> bool:
     """Whether an instance recorded earlier in this boot is still the one behind its path."""
     kind, _, rest = instance.partition(":")
-    name, _, _ = rest.rpartition("=")
-    return _instance(root, kind, name) == instance
+    name, _, number = rest.rpartition("=")
+    return number != _NOT_THERE and _instance(root, kind, name) == instance
+
+
+def was_replaced(root: Root, instance: str) -> bool:
+    """Whether what is behind the path of an instance now is another one, or nothing."""
+    return instance.startswith(_KINDS) and not is_still_there(root, instance)
 
 
 def _instance(root: Root, kind: str, name: str) -> str:

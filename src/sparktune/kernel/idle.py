@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparktune.kernel.attribute import reading_of
@@ -13,19 +12,21 @@ from sparktune.model import Reading, ReadingKind, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sparktune.kernel.attribute import FileAttribute
     from sparktune.kernel.root import Root
 
 _CPU_DMA_LATENCY = "/dev/cpu_dma_latency"
 _MOST_HOLDERS = 5
+_S32 = struct.Struct("=i")
 
 
 class EnteredStates:
     """A check: how often the CPU entered states that were disabled the whole time since the last reading.
 
-    Starts anew whenever one of the states was written by us or found enabled: what was entered then was
-    allowed then, and that drift has been told already.
+    Starts anew whenever one of the states was written by us or last seen enabled: what was entered then was
+    allowed then, and that drift has been told already. So the states' own tunables must be looked at first.
     """
 
     kind = "entered"
@@ -57,8 +58,11 @@ class EnteredStates:
         except OSError as error:
             self.close()
             return reading_of(error, self.location)
+        if usage is None:
+            self.close()
+            return Reading(ReadingKind.FAILED, reason=f"no number in one of {self.location}")
         writes = sum(disable.writes for disable in self._disables)
-        steady = writes == self._writes and all(disable.holds(1) for disable in self._disables)
+        steady = writes == self._writes and all(disable.last == 1 for disable in self._disables)
         before, self._baseline, self._writes = self._baseline, usage, writes
         if not steady or before is None:
             return Reading(ReadingKind.ABSENT, reason="counting from now; judged at the next sweep")
@@ -67,6 +71,9 @@ class EnteredStates:
     def holds(self, wanted: Value) -> bool:
         """Read and compare: each reading is a new start."""
         return self.read().value == wanted
+
+    def exchange(self, wanted: bytes) -> bytes | None:
+        """A check is never written."""
 
     def preparation(self) -> tuple[str, ...]:
         """A check prepares nothing."""
@@ -90,14 +97,16 @@ class EnteredStates:
         self._readers = []
         self._baseline = None
 
-    def _count(self) -> int:
+    def _count(self) -> int | None:
         if not self._readers:
             for path in self._paths:
-                self._readers.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                self._readers.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
         total = 0
         for reader in self._readers:
             text = os.pread(reader, 64, 0).strip()
-            total += int(text) if text.isdigit() else 0
+            if not text.isdigit():  # what counts nothing must not look like "never entered"
+                return None
+            total += int(text)
         return total
 
 
@@ -108,9 +117,9 @@ def qos_latency_us(root: Root) -> int | None:
     is open. Source: Documentation/power/pm_qos_interface.rst.
     """
     data = root.read_bytes(_CPU_DMA_LATENCY)
-    if data is None or len(data) < 4:  # noqa: PLR2004 - one s32
+    if data is None or len(data) < _S32.size:
         return None
-    return int(struct.unpack("=i", data[:4])[0])
+    return int(_S32.unpack_from(data)[0])
 
 
 def qos_holders(root: Root) -> str:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sparktune.kernel.root import Root
 
+_LEAST_FIELDS = 5  # id, parent, device, root, mount point
+_MOST_BYTES = 16 * 1024 * 1024
+"""A machine that runs containers has a mount table of hundreds of KiB; half a table names the wrong disk."""
 _OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+def read_table(root: Root) -> bytes | None:
+    """The whole mount table; None if it cannot be read."""
+    return root.read_bytes("/proc/self/mountinfo", most=_MOST_BYTES)
 
 
 def device_of(root: Root, path: str) -> str | None:
@@ -17,14 +25,14 @@ def device_of(root: Root, path: str) -> str | None:
     Source: proc_pid_mountinfo(5). A path that lies on the root file system only because nothing is mounted
     there yet cannot be told from one that belongs there; only a table that cannot be read gives None.
     """
-    table = root.read_bytes("/proc/self/mountinfo")
+    table = read_table(root)
     if table is None:
         return None
     resolved = root.resolve(path) if root.exists(path) else path
     best: tuple[int, str] | None = None
     for line in table.decode(errors="surrogateescape").splitlines():
         fields = line.split(" ")
-        if len(fields) < 5:  # noqa: PLR2004 - id, parent, device, root, mount point
+        if len(fields) < _LEAST_FIELDS:
             continue
         mount_point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
         if _is_below(resolved, mount_point) and (best is None or len(mount_point) >= best[0]):
@@ -33,4 +41,4 @@ def device_of(root: Root, path: str) -> str | None:
 
 
 def _is_below(path: str, mount_point: str) -> bool:
-    return mount_point == "/" or path == mount_point or path.startswith(f"{mount_point.rstrip('/')}/")
+    return mount_point in {"/", path} or path.startswith(f"{mount_point.rstrip('/')}/")

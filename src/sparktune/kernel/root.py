@@ -10,10 +10,10 @@ MOST_BYTES = 65536
 """More than any attribute sparktune reads whole; what is longer is cut."""
 
 
-def _read_most(descriptor: int) -> bytes:
-    """Read to the end or to MOST_BYTES: /proc/cpuinfo and mountinfo give about a page for each read()."""
+def _read_most(descriptor: int, most: int) -> bytes:
+    """Read to the end or to `most` bytes: /proc/cpuinfo and mountinfo give about a page for each read()."""
     data = bytearray()
-    while len(data) < MOST_BYTES and (piece := os.read(descriptor, MOST_BYTES - len(data))):
+    while len(data) < most and (piece := os.read(descriptor, most - len(data))):
         data += piece
     return bytes(data)
 
@@ -49,14 +49,14 @@ class Root:
         data = self.read_bytes(name)
         return None if data is None else data.decode(errors="replace").strip("\0 \n\t")
 
-    def read_bytes(self, name: str) -> bytes | None:
-        """The first 64 KiB of a file; None when it is absent or unreadable."""
+    def read_bytes(self, name: str, *, most: int = MOST_BYTES) -> bytes | None:
+        """The first `most` bytes of a file; None when it is absent or unreadable."""
         try:
             descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:  # unknown is an answer here; who must tell refusals apart uses an Attribute
             return None
         try:
-            return _read_most(descriptor)
+            return _read_most(descriptor, most)
         except OSError:  # EIO, EINVAL and ENODEV of a dying device: unknown as well
             return None
         finally:
@@ -71,13 +71,18 @@ class Root:
 
     def exists(self, name: str) -> bool:
         """Whether a file or directory is there; links are followed."""
-        return self.path(name).exists()
+        try:
+            self.path(name).stat()
+        except (OSError, ValueError):  # also ESTALE of a dead NFS server, EACCES, a name too long
+            return False
+        return True
 
     def resolve(self, name: str) -> str:
         """The host's name of what `name` points to after all links: `/sys/devices/pci0004:00/…`."""
-        return self.name(self.path(name).resolve()) if self.is_real else self._resolve_in_tree(name)
+        # realpath: Path.resolve raises RuntimeError for a loop of links before Python 3.13
+        resolved = Path(os.path.realpath(self.path(name)))
+        return str(resolved) if self.is_real else self._resolve_in_tree(name, resolved)
 
-    def _resolve_in_tree(self, name: str) -> str:
-        resolved = self.path(name).resolve()
+    def _resolve_in_tree(self, name: str, resolved: Path) -> str:
         base = self.directory.resolve()
         return f"/{resolved.relative_to(base)}" if resolved.is_relative_to(base) else name

@@ -41,7 +41,7 @@ class DeviceWatch:
 
     def __init__(self, subsystems: Sequence[str]) -> None:
         """Open the monitor. Raises OSError or ImportError (no libudev on this machine)."""
-        import pyudev  # noqa: PLC0415 - loads libudev and runs ldconfig: only for those who watch
+        import pyudev
 
         self.source = "udev" if UDEVD_CONTROL.exists() else "kernel"
         self._monitor: Any = pyudev.Monitor.from_netlink(pyudev.Context(), source=self.source)
@@ -70,3 +70,7 @@ class DeviceWatch:
             if device is None:
                 return tuple(events)
             events.append(DeviceEvent(device.action or "", device.subsystem or "", device.sys_name))
+
+    def close(self) -> None:
+        """Stop listening; libudev closes the socket with the monitor."""
+        self._monitor = None

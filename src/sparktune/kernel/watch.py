@@ -80,7 +80,7 @@ class Watch(Protocol):
         """Stop watching; a file that is gone already is no error."""
 
     def read(self) -> Iterator[WriteEvent]:
-        """The events that have queued up; each must be closed."""
+        """The events that have queued up, without our own writes where their pid is known; to be closed."""
 
     def close(self) -> None:
         """Stop watching everything."""
@@ -111,6 +111,7 @@ class FanotifyWatch:
         if descriptor < 0 and ctypes.get_errno() == errno.EINVAL:
             descriptor = _LIBC.fanotify_init(flags, mode)
         self._descriptor = _check(descriptor, "fanotify_init")
+        self._pid = os.getpid()
 
     def fileno(self) -> int:
         """The group's descriptor."""
@@ -139,11 +140,16 @@ class FanotifyWatch:
             data = os.read(self._descriptor, _BUFFER_BYTES)
         except BlockingIOError:  # somebody else's wake-up
             return
+        except OSError:  # an event's file could not be opened for us (ENODEV: its device left; EMFILE)
+            yield WriteEvent(None)  # the kernel has dropped that event: anything may have been written
+            return
         offset = 0
         while offset < len(data):
             length, _, _, start, mask, descriptor, pid = _METADATA.unpack_from(data, offset)
             if mask & _FAN_Q_OVERFLOW:
                 yield WriteEvent(None)
+            elif pid == self._pid:
+                _close_own(data, offset + start, offset + length, descriptor)
             else:
                 status = os.fstat(descriptor)
                 pidfd = _find_pidfd(data, offset + start, offset + length)
@@ -153,6 +159,11 @@ class FanotifyWatch:
     def close(self) -> None:
         """Close the group; its marks go with it."""
         os.close(self._descriptor)
+
+
+def _close_own(data: bytes, offset: int, end: int, descriptor: int) -> None:
+    """Our own write: nothing to look at."""
+    WriteEvent(None, pidfd=_find_pidfd(data, offset, end), _descriptor=descriptor).close()
 
 
 def _find_pidfd(data: bytes, offset: int, end: int) -> int | None:
@@ -185,7 +196,7 @@ class InotifyWatch:
         self._inodes[_check(number, f"inotify_add_watch {path}")] = inode
         return inode
 
-    def remove(self, path: Path, inode: Inode) -> None:  # noqa: ARG002 - the watch knows its inode itself
+    def remove(self, path: Path, inode: Inode) -> None:
         """Stop watching the inode."""
         for number, watched in list(self._inodes.items()):
             if watched == inode:

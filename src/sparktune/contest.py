@@ -1,0 +1,78 @@
+"""When to stop fighting: counts the heals of one tunable and says when the next one must not happen."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+LONGEST_HOLD_S = 24 * 3600.0
+_DOUBLINGS = 20
+_MOST_HEALS = 1000  # the highest `after`: older ones decide nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContestRule:
+    """The configured rule.
+
+    Attributes:
+        after: heals within the window that are still made; 0 never stops.
+        window_s: the window.
+        hold_s: the first hold; each further one is twice as long, up to 24 h.
+    """
+
+    after: int
+    window_s: float
+    hold_s: float
+
+
+@dataclass(slots=True)
+class Contest:
+    """The fight over one tunable. Times are CLOCK_MONOTONIC seconds.
+
+    Attributes:
+        held_until_s: the end of the hold; 0 when none was ever needed.
+        rival: who was seen writing last, for people.
+    """
+
+    held_until_s: float = 0.0
+    rival: str = ""
+    _heals: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_HEALS))
+    _level: int = 0
+    _hold_s: float = 0.0
+
+    def is_held(self, now_s: float) -> bool:
+        """Whether the drift is to be left standing now."""
+        return now_s < self.held_until_s
+
+    def allows_heal(self, now_s: float, rule: ContestRule) -> bool:
+        """Whether one more heal may be made; if not, a hold begins (or goes on)."""
+        if self.is_held(now_s):
+            return False
+        if rule.after == 0:
+            return True
+        if self._level and now_s - self.held_until_s >= self._hold_s:
+            self._level = 0  # one whole hold passed in peace: the next fight starts small again
+        while self._heals and now_s - self._heals[0] > rule.window_s:
+            self._heals.popleft()
+        if len(self._heals) < rule.after:
+            return True
+        self._hold_s = min(rule.hold_s * 2.0 ** min(self._level, _DOUBLINGS), LONGEST_HOLD_S)
+        self.held_until_s = now_s + self._hold_s
+        self._level += 1
+        self._heals.clear()
+        return False
+
+    def has_room(self, rule: ContestRule) -> bool:
+        """Whether one more heal is certainly allowed, without looking at the clock."""
+        return rule.after == 0 or (self.held_until_s == 0.0 and len(self._heals) < rule.after)
+
+    def count_heal(self, now_s: float) -> None:
+        """Note a heal."""
+        self._heals.append(now_s)
+
+    def end(self) -> None:
+        """Forget the fight: a person said `apply`."""
+        self.held_until_s = 0.0
+        self.rival = ""
+        self._heals.clear()
+        self._level = 0

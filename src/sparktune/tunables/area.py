@@ -1,0 +1,74 @@
+"""What an area of tunables is made of. Areas declare; the engine acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sparktune.hardware import Host
+    from sparktune.model import Note, Policy, Reading, Tunable, Verdict
+    from sparktune.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """What an area found.
+
+    Attributes:
+        tunables: in the order to be shown.
+        absent: why there are none; empty if there are.
+        notes: what a person should know beside them.
+    """
+
+    tunables: tuple[Tunable, ...]
+    absent: str = ""
+    notes: tuple[Note, ...] = ()
+
+
+class View(Protocol):
+    """What an area may see of a judged tunable when it says how it stands."""
+
+    @property
+    def tunable(self) -> Tunable:
+        """The tunable."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the engine concluded."""
+
+    @property
+    def reading(self) -> Reading:
+        """What was read last."""
+
+
+class Discover(Protocol):
+    """Finds an area's tunables; with a device name only those of that device, where that is cheaper."""
+
+    def __call__(self, host: Host, settings: Settings, device: str | None = None) -> Discovery:
+        """Read the host and declare what is to be held. Writes nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """One area: a name and a few functions.
+
+    Attributes:
+        name: `nvme`.
+        subsystems: udev subsystems whose events call for a new discovery.
+        policy: the configured policy.
+        discover: finds the tunables.
+        observe: notes that change while nothing of ours does (PM QoS); asked at each sweep, so cheap.
+        inventory: a value that differs when discovery would; the net under lost events; cheap.
+        say: one sentence for the status, about tunables that were judged.
+    """
+
+    name: str
+    subsystems: tuple[str, ...]
+    policy: Callable[[Settings], Policy]
+    discover: Discover
+    observe: Callable[[Host, Settings], tuple[Note, ...]]
+    inventory: Callable[[Host, Settings], object]
+    say: Callable[[Host, Settings, Sequence[View]], str]
