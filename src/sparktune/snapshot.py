@@ -19,6 +19,8 @@ from sparktune.errors import DaemonNotRunningError, StoreError
 if TYPE_CHECKING:
     from pathlib import Path
 
+HINT_NO_DAEMON = "is the daemon running? systemctl status sparktune"
+
 FRESH_SWEEPS = 3
 """A snapshot is fresh while it is at most this many sweeps old by CLOCK_MONOTONIC."""
 
@@ -26,9 +28,7 @@ _DOCUMENTED: Mapping[str, object] = {"use_attribute_docstrings": True, "extra": 
 
 VerdictName = Literal["ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"]
 StateName = Literal["ok", "drift", "degraded", "paused", "unsupported", "starting", "down"]
-AreaState = Literal[
-    "ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"
-]
+AreaState = Literal["ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class DriftSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Warning:  # noqa: A001 - the word of the design; nothing here raises it
+class Notice:
     """Something to know that is no verdict."""
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
@@ -237,7 +237,7 @@ class Status:
     """What does not hold, the first 20."""
     drifts: tuple[DriftSummary, ...]
     """The latest five episodes."""
-    warnings: tuple[Warning, ...]
+    warnings: tuple[Notice, ...]
     """What to know besides."""
     daemon: Daemon
     """Who says so."""
@@ -512,6 +512,11 @@ class Published:
     age_s: float = field(default=0.0)
     fresh: bool = field(default=True)
 
+    @property
+    def trusted(self) -> bool:
+        """Fresh, or final: on an unsupported machine the daemon said so and left, which does not age."""
+        return self.fresh or self.data.get("state") == "unsupported"
+
 
 def fetch(run_dir: Path, name: str) -> Published:
     """Read a published document.
@@ -520,7 +525,7 @@ def fetch(run_dir: Path, name: str) -> Published:
         DaemonNotRunningError: it is not there, cannot be read, or is damaged.
     """
     path = run_dir / f"{name}.json"
-    hint = "is the daemon running? systemctl status sparktune"
+    hint = HINT_NO_DAEMON
     try:
         raw = path.read_bytes()
         data = json.loads(raw)
@@ -549,3 +554,28 @@ def freshness(status: Mapping[str, Any]) -> tuple[float, bool]:
         return 0.0, False
     age_s = time.monotonic() - verified
     return max(age_s, 0.0), 0 <= age_s <= FRESH_SWEEPS * sweep_s
+
+
+def as_down(published: Published) -> dict[str, Any]:
+    """A status that is not trusted any more, said to be down; everything else stays what was published."""
+    daemon = published.data.get("daemon")
+    since = daemon.get("verified_at") if isinstance(daemon, dict) else None
+    age = f", {describe_age(published.age_s)}" if published.age_s else ""  # unknown after a reboot
+    summary = (
+        f"the daemon has been silent since {since}{age}; "
+        f"look with: systemctl status sparktune. Its last snapshot said: {published.data.get('summary')}"
+    )
+    return {**published.data, "state": "down", "summary": summary}
+
+
+def describe_age(age_s: float) -> str:
+    """`12 s ago`, `3 min ago`, `5 h ago`, `2 d ago`: no finer than a person needs."""
+    for size_s, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if age_s >= size_s:
+            return f"{int(age_s // size_s)} {unit} ago"
+    return f"{int(age_s)} s ago"
+
+
+def exit_code(state: str) -> int:
+    """The command line's exit code for a state of the host."""
+    return {"ok": 0, "paused": 0, "down": 3, "unsupported": 5}.get(state, 4)

@@ -1,0 +1,75 @@
+"""Logging: readable on a terminal, one line with its priority under journald, JSON on request."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+LogFormat = Literal["auto", "console", "journal", "json"]
+
+# sd-daemon(3): the priorities of syslog(3), written in front of a line.
+_PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+
+
+def configure(log_format: LogFormat) -> None:
+    """Set up structlog; `auto` looks whether journald reads us (JOURNAL_STREAM) or a person."""
+    if log_format == "auto":
+        log_format = "journal" if os.environ.get("JOURNAL_STREAM") else "console"
+    processors: list[Any] = [structlog.processors.add_log_level]
+    if log_format == "journal":
+        processors += [_for_journald]
+    else:
+        processors += [structlog.processors.TimeStamper(fmt="iso", utc=log_format == "json")]
+        processors += [_last(log_format)]
+    structlog.configure(
+        processors=processors,
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _last(log_format: LogFormat) -> Any:
+    if log_format == "json":
+        return structlog.processors.JSONRenderer(ensure_ascii=False)
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+
+
+def _for_journald(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    """`<6>message key=value …`: journald takes the priority off and adds the time itself."""
+    priority = _PRIORITIES.get(event.pop("level", "info"), 6)
+    message = event.pop("event", "")
+    rest = " ".join(
+        f"{key}={value!r}" if " " in str(value) else f"{key}={value}" for key, value in event.items()
+    )
+    line = f"{message} {rest}".rstrip().replace("\n", " | ")
+    return f"<{priority}>{line}"
+
+
+class DriftLog:
+    """At most ten lines a minute about drift; the rest is counted and told with the next line that may be."""
+
+    MOST = 10
+    WINDOW_S = 60.0
+
+    def __init__(self) -> None:
+        """Start with a full allowance."""
+        self._began_s = 0.0
+        self._lines = 0
+        self._skipped = 0
+
+    def allow(self, now_s: float) -> int | None:
+        """None if nothing may be logged now; else how many were not since the last line."""
+        if now_s - self._began_s >= self.WINDOW_S:
+            self._began_s, self._lines = now_s, 0
+        if self._lines >= self.MOST:
+            self._skipped += 1
+            return None
+        self._lines += 1
+        skipped, self._skipped = self._skipped, 0
+        return skipped

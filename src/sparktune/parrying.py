@@ -1,0 +1,134 @@
+"""Answers writes of others in two steps: at once what cannot wait, a moment later the books of it.
+
+At once: put the value back and glimpse the writer, who may be gone in a few microseconds. The writer often
+waits for our CPU meanwhile, so everything else is done when it had its turn.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sparktune.attribution import Attributor
+from sparktune.model import Cause, Drift, Noticed
+
+if TYPE_CHECKING:
+    from sparktune.attribution import Glimpse
+    from sparktune.engine import Held
+    from sparktune.keeper import Keeper
+    from sparktune.kernel.watch import WriteEvent
+
+BOOKS_AFTER_S = 0.001
+"""So long the books may wait, counted from the first write that is not yet in them."""
+
+MOST_WAITING = 512
+
+_KNOWN_FOR_S = 0.1
+"""So long a pid stays the process it was: far shorter than it takes to use up all others."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """A write that was answered and is not yet in the books.
+
+    Attributes:
+        pid: the writer's.
+        held: the tunable.
+        overwritten: what a parry found and overwrote; None if the engine has judged already.
+        drift: the engine's judgement; None after a parry.
+        took_us: from wake-up to the write.
+    """
+
+    pid: int
+    held: Held
+    overwritten: bytes | None
+    drift: Drift | None
+    took_us: int
+
+
+class Parrying:
+    """The daemon's handler of write events."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        """Answer for this keeper."""
+        self._keeper = keeper
+        self._engine = keeper.engine
+        self._watches = keeper.watches
+        self._attributor = Attributor()
+        self._events: list[WriteEvent] = []
+        self._answers: list[_Answer] = []
+        self._glimpses: dict[int, Glimpse] = {}
+        self._known: dict[int, tuple[float, Cause]] = {}
+        self._due_s: float | None = None
+
+    def on_writes(self, woke_s: float) -> None:
+        """Somebody wrote: put the values back, and see who it was."""
+        engine, glimpses = self._engine, self._glimpses
+        for event in self._watches.read():
+            pid = event.pid
+            for held in self._watches.find(event):
+                overwritten = engine.parry(held)
+                if pid not in glimpses and pid not in self._known:
+                    glimpses[pid] = self._attributor.glimpse(pid, event.pidfd)
+                drift = None if overwritten is not None else self._look(held)
+                took_us = round((time.monotonic() - woke_s) * 1e6)
+                if drift is not None or overwritten is not None:
+                    self._answers.append(_Answer(pid, held, overwritten, drift, took_us))
+            self._events.append(event)
+        if self._due_s is None:
+            self._due_s = woke_s + BOOKS_AFTER_S
+        if len(self._answers) > MOST_WAITING:
+            self.keep_books()
+
+    def _look(self, held: Held) -> Drift | None:
+        if self._watches.noticed is Noticed.FANOTIFY:  # not our own write: a refusal may be over
+            held.forgive()
+        return self._engine.look(held, self._watches.noticed)
+
+    def due_s(self) -> float | None:
+        """When the books are due; None if nothing waits."""
+        return self._due_s
+
+    def keep_books(self) -> None:
+        """Verify what was put back, look closer at who wrote, and tell it."""
+        events, self._events = self._events, []
+        answers, self._answers = self._answers, []
+        self._due_s = None
+        self._know({answer.pid for answer in answers})
+        found: dict[int, list[Drift]] = {}
+        for answer in answers:
+            drift = self._judge(answer)
+            if drift is not None:
+                found.setdefault(answer.pid, []).append(replace(drift, took_us=answer.took_us))
+        for pid, drifts in found.items():
+            self._attribute(self._known[pid][1], drifts)
+        for event in events:
+            event.close()
+        if any(event.inode is None for event in events):
+            self._keeper.overflow("file")
+
+    def _judge(self, answer: _Answer) -> Drift | None:
+        if answer.overwritten is None:
+            return answer.drift
+        return self._engine.account(answer.held, answer.overwritten, self._watches.noticed)
+
+    def _know(self, writers: set[int]) -> None:
+        """Look closer at new writers; a burst by one process asks once."""
+        now_s = time.monotonic()
+        self._known = {
+            pid: seen for pid, seen in self._known.items() if pid in writers or now_s - seen[0] < _KNOWN_FOR_S
+        }
+        for pid, glimpse in self._glimpses.items():
+            self._known[pid] = now_s, self._attributor.tell(glimpse)
+        self._glimpses.clear()
+
+    def _attribute(self, cause: Cause, drifts: list[Drift]) -> None:
+        if cause.process is not None:
+            parent = f" (child of {cause.parent.label})" if cause.parent else ""
+            for drift in drifts:
+                held = self._engine.held.get(drift.tunable)
+                if held is not None:
+                    held.contest.rival = cause.process.label + parent
+            self._keeper.remember_writer([drift.tunable for drift in drifts], cause.process)
+        self._keeper.take_account(drifts, self._watches.noticed, cause)

@@ -1,0 +1,32 @@
+"""What a person can do about a tunable that does not hold, in one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sparktune.model import Policy, Verdict
+
+if TYPE_CHECKING:
+    from sparktune.engine import Held
+
+
+def remedy_for(held: Held) -> str:
+    """The remedy for a tunable's verdict; the tunable's own word goes first."""
+    tunable = held.tunable
+    if tunable.do:
+        return tunable.do
+    remedy = _REMEDIES.get(held.verdict, "")
+    if held.verdict is Verdict.DRIFT and held.policy is Policy.REPORT:
+        remedy = _REPORTED
+    rival = held.contest.rival or "whoever writes it"
+    return remedy.format(id=tunable.id, area=tunable.area, key=tunable.key, rival=rival)
+
+
+_REPORTED = 'reported only (mode or policy is "report"); policy = "enforce" in [{area}] heals it'
+_REMEDIES = {
+    Verdict.CONTESTED: 'stop {rival}, then: sparktune apply {id}; or set policy = "report" in [{area}]',
+    Verdict.DRIFT: "sparktune apply {id}",
+    Verdict.BLOCKED: "set {key} to a value the kernel takes, then: sparktune apply {id}",
+    Verdict.FAILED: "see the reason; the daemon tries again at each sweep: journalctl -u sparktune",
+    Verdict.PAUSED: "sparktune resume {id}",
+}

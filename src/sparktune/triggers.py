@@ -1,0 +1,108 @@
+"""Everything that says "look again": file writes, devices, links, resume. A trigger never judges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sparktune.kernel.clock import ResumeWatch
+from sparktune.kernel.rtnetlink import LinkWatch
+from sparktune.model import Cause, CauseKind, Noticed
+from sparktune.parrying import Parrying
+from sparktune.tunables import AREAS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from sparktune.keeper import Keeper
+    from sparktune.kernel.uevent import DeviceWatch
+
+_PER_CPU = "cpu"
+"""The one subsystem whose devices are many enough to be discovered one by one."""
+
+
+class Triggers:
+    """All event sources of the daemon."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        register: Callable[[int, Callable[[], None]], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            keeper: does what triggers ask for.
+            register: makes the loop call a handler when a descriptor is readable.
+            log: where it is told what cannot be watched.
+        """
+        self._keeper = keeper
+        self._watches = keeper.watches
+        self._register = register
+        self._log = log
+        self._opened: list[Any] = []
+        self.parrying = Parrying(keeper)
+        self.woke_s = 0.0
+
+    def open_writes(self) -> None:
+        """Watch for writes; before anything is applied, so that none is missed in between."""
+        descriptor = self._watches.open()
+        if descriptor is not None:
+            self._register(descriptor, lambda: self.parrying.on_writes(self.woke_s))
+
+    def open_others(self) -> None:
+        """Watch devices, links and resume. What cannot be opened is told; the sweep finds its changes."""
+        self._try_open("device events", _open_device_watch, self._on_devices)
+        self._try_open("link events", LinkWatch, self._on_links)
+        self._try_open("resume events", ResumeWatch, self._on_clock)
+
+    def close(self) -> None:
+        """Stop watching."""
+        for watch in self._opened:
+            watch.close()
+        self._watches.close()
+
+    def _try_open(self, what: str, make: Callable[[], Any], handler: Callable[[Any], None]) -> None:
+        try:
+            watch = make()
+        except (OSError, ImportError) as error:
+            self._log.warning("cannot watch: the sweep sees it", what=what, error=str(error))
+            return
+        self._opened.append(watch)
+        self._register(watch.fileno(), lambda: handler(watch))
+
+    def _on_devices(self, watch: DeviceWatch) -> None:
+        events = watch.read()
+        if events is None:
+            self._keeper.overflow("device")
+            return
+        for event in events:
+            names = self._keeper.tuner.areas_of(event.subsystem)
+            cause = Cause(kind=CauseKind.DEVICE, detail=str(event))
+            if event.subsystem == _PER_CPU:
+                self._keeper.tuner.refresh_host()
+                self._keeper.rediscover(names, Noticed.UDEV, cause, device=event.name)
+            elif names:
+                self._keeper.rediscover(names, Noticed.UDEV, cause)
+
+    def _on_links(self, watch: LinkWatch) -> None:
+        names = watch.read()
+        if names is None:
+            self._keeper.overflow("link")
+        elif changed := self._keeper.tuner.changed_areas():
+            cause = Cause(kind=CauseKind.DEVICE, detail=f"link change of {', '.join(sorted(names))}")
+            self._keeper.rediscover(changed, Noticed.RTNETLINK, cause)
+
+    def _on_clock(self, watch: ResumeWatch) -> None:
+        if watch.has_resumed():
+            cause = Cause(kind=CauseKind.KERNEL, detail="resume from suspend")
+            self._keeper.rediscover(None, Noticed.RESUME, cause)
+            self._keeper.sweep(Noticed.RESUME, cause)
+
+
+def _open_device_watch() -> DeviceWatch:
+    from sparktune.kernel.uevent import DeviceWatch
+
+    return DeviceWatch(sorted({name for area in AREAS for name in area.subsystems}))

@@ -1,0 +1,90 @@
+"""Which tunables each watched inode belongs to. Maps events; opens nothing but the watch itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sparktune.kernel.watch import open_watch
+from sparktune.model import Noticed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from sparktune.engine import Held
+    from sparktune.kernel.watch import Inode, Watch, WriteEvent
+
+
+class Watches:
+    """The write watch of all tunables."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        """Start without a watch."""
+        self._log = log
+        self._watch: Watch | None = None
+        self._paths: dict[Path, Inode] = {}
+        self._tunables: dict[Inode, list[Held]] = {}
+        self._complained: set[Path] = set()
+        self._pid = os.getpid()
+
+    def open(self) -> int | None:
+        """Open the best watch there is. Returns its descriptor; None where only the sweep is left."""
+        self._watch = open_watch()
+        return None if self._watch is None else self._watch.fileno()
+
+    @property
+    def events(self) -> str:
+        """How changes are seen: `fanotify+pid`, `inotify`, `sweep only`."""
+        return "sweep only" if self._watch is None else self._watch.name
+
+    @property
+    def noticed(self) -> Noticed:
+        """The trigger its events are."""
+        return Noticed.INOTIFY if self.events == "inotify" else Noticed.FANOTIFY
+
+    def read(self) -> Iterator[WriteEvent]:
+        """The events that have queued up."""
+        return iter(()) if self._watch is None else self._watch.read()
+
+    def find(self, event: WriteEvent) -> Iterable[Held]:
+        """The tunables an event is about; none for our own writes and for an overflow."""
+        if event.pid == self._pid or event.inode is None:
+            return ()
+        return self._tunables.get(event.inode, ())
+
+    def synchronise(self, states: Iterable[Held]) -> None:
+        """Watch exactly these tunables' inodes; a file that is not there yet is left to the next time."""
+        if self._watch is None:
+            return
+        tunables: dict[Inode, list[Held]] = {}
+        paths: dict[Path, Inode] = {}
+        for held in states:
+            for path in held.tunable.attribute.watched if not held.tunable.is_check else ():
+                inode = self._add(self._watch, path)
+                if inode is not None:
+                    paths[path] = inode
+                    tunables.setdefault(inode, []).append(held)
+        for path, inode in self._paths.items():
+            if inode not in tunables:
+                self._watch.remove(path, inode)
+        self._paths, self._tunables = paths, tunables
+
+    def _add(self, watch: Watch, path: Path) -> Inode | None:
+        try:
+            return watch.add(path)
+        except (FileNotFoundError, NotADirectoryError):  # made later, or gone: discovery will ask again
+            return None
+        except OSError as error:  # out of marks, or forbidden: the sweep covers it
+            if path not in self._complained:
+                self._complained.add(path)
+                self._log.warning("not watched, the sweep covers it", file=str(path), error=str(error))
+            return None
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
