@@ -1,0 +1,80 @@
+"""How answers are made: documents with their ETag, and failures, which all look alike."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from starlette.responses import Response
+
+from sparktune.snapshot import StateName, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DOCUMENTED: dict[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
+
+ALLOWED = ("GET", "HEAD")
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why there is no answer."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    error: str
+    """What was asked, and what stands against it."""
+    hint: str
+    """What a person can do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The daemon is alive and has looked lately."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    state: StateName
+    """The state of the host: healthy means that the daemon looks, not that everything holds."""
+    age_s: float
+    """Seconds since everything was last verified."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """What there is to ask."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    version: str
+    """sparktune's version."""
+    paths: dict[str, str]
+    """Each path and what it gives."""
+
+
+def render(value: object) -> bytes:
+    """The bytes of a document, as the daemon publishes them."""
+    return encode(value).encode() + b"\n"
+
+
+def document(raw: bytes, tag: str) -> Response:
+    """A JSON answer of bytes that are ready, under an ETag, given unquoted."""
+    return Response(raw, media_type=JSON, headers={"ETag": f'"{tag}"'})
+
+
+def constant(value: object) -> Response:
+    """A JSON answer that changes only with the version of the program."""
+    raw = render(value)
+    return document(raw, f"{zlib.crc32(raw):08x}")
+
+
+def changing(value: object) -> Response:
+    """A JSON answer that is another one each time: no ETag."""
+    return Response(render(value), media_type=JSON)
+
+
+def failure(status: int, error: str, *, hint: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A failure as JSON."""
+    return Response(
+        render(Failure(error=error, hint=hint)), status_code=status, media_type=JSON, headers=headers
+    )

@@ -1,0 +1,154 @@
+"""One method for each path of the API. They read, select and wrap; they judge nothing and change nothing.
+
+No `from __future__ import annotations` here: FastAPI reads the annotations of the methods.
+"""
+
+import difflib
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Query
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from sparktune import __version__, history
+from sparktune.api import answers
+from sparktune.api.documents import Publication, Snapshot, tell_down
+from sparktune.api.metrics import CONTENT_TYPE, create_exposition
+from sparktune.api.queries import HistoryQuery, TunablesQuery, parse_moment
+from sparktune.errors import DaemonNotRunningError, UsageError
+from sparktune.wording import plain, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATHS = {
+    "/": "this list",
+    "/status": "the state of this host, on one screen",
+    "/tunables": "all tunables and checks; ?area=, ?verdict=",
+    "/tunables/{id}": "one of them, with why, source, risk and configuration layer",
+    "/drift": "what does not hold now, and the latest episodes",
+    "/history": "episodes, newest first; ?since=, ?until=, ?tunable=, ?limit=, ?cursor=",
+    "/hardware": "the machine and the evidence",
+    "/config": "the effective configuration and where each value comes from",
+    "/metrics": "Prometheus text",
+    "/healthz": "200 while the daemon looks, 503 with the reason when not",
+    "/openapi.json": "the schema, true to every answer",
+}
+_NOT_FOUND, _UNAVAILABLE = 404, 503
+
+
+class Endpoints:
+    """What each path answers.
+
+    Attributes:
+        schema: gives the OpenAPI schema; set by whoever assembles the application.
+    """
+
+    def __init__(self, *, run_dir: Path, state_dir: Path) -> None:
+        self.schema: Callable[[], dict[str, Any]] = dict
+        self._snapshot = Snapshot(run_dir)
+        self._history_file = state_dir / "history.db"
+        self._expose = create_exposition(self._snapshot)
+        self._schema_answer: Response | None = None
+
+    async def index(self) -> Response:
+        """Every path and what it gives."""
+        return answers.constant(answers.Index(version=__version__, paths=PATHS))
+
+    async def status(self) -> Response:
+        """The published status; once it is stale, the last one with state `down` and the reason."""
+        standing = self._snapshot.standing()
+        raw = standing.status.raw if standing.trusted else tell_down(standing)
+        return answers.document(raw, standing.tag)
+
+    async def tunables(self, query: Annotated[TunablesQuery, Query()]) -> Response:
+        """All tunables and checks as published, or those of one area or verdict."""
+        document = self._snapshot.tunables.current()
+        tag = self._snapshot.tag(document)
+        if query.area is None and query.verdict is None:
+            return answers.document(document.raw, tag)
+        everything = document.model.tunables
+        if query.area is not None:
+            self._require_area(query.area, {tunable.area for tunable in everything})
+        chosen = tuple(
+            tunable
+            for tunable in everything
+            if query.area in (None, tunable.area) and query.verdict in (None, tunable.verdict)
+        )
+        return answers.document(answers.render(replace(document.model, tunables=chosen)), tag)
+
+    async def tunable(self, id: str) -> Response:  # noqa: A002 - the path parameter of the design is called id
+        """One tunable or check."""
+        document = self._snapshot.tunables.current()
+        for tunable in document.model.tunables:
+            if tunable.id == id:
+                return answers.document(answers.render(tunable), self._snapshot.tag(document))
+        known = [tunable.id for tunable in document.model.tunables]
+        near = difflib.get_close_matches(id[:200], known, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else "GET /tunables lists them all"
+        return answers.failure(_NOT_FOUND, f"there is no tunable {plain(id, most=200)}", hint=hint)
+
+    async def drift(self) -> Response:
+        """What does not hold now, and the latest episodes, as published."""
+        return self._published(self._snapshot.drift)
+
+    async def hardware(self) -> Response:
+        """The machine and the evidence, as published."""
+        return self._published(self._snapshot.hardware)
+
+    async def config(self) -> Response:
+        """The effective configuration with its origins, as published."""
+        return self._published(self._snapshot.config)
+
+    async def history(self, query: Annotated[HistoryQuery, Query()]) -> Response:
+        """Episodes from the database: also those of earlier starts, and with the daemon stopped or killed."""
+        page = await run_in_threadpool(
+            history.read,
+            self._history_file,
+            since=_moment(query.since, name="since"),
+            until=_moment(query.until, name="until"),
+            tunable=query.tunable,
+            limit=query.limit,
+            cursor=query.cursor,
+            show_commands=False,  # everybody can ask here; command lines are for root
+        )
+        return answers.changing(page)
+
+    async def metrics(self) -> Response:
+        """State, counts and times for Prometheus."""
+        return Response(self._expose(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def healthz(self) -> Response:
+        """Whether the daemon is alive and looks; not whether everything holds."""
+        standing = self._snapshot.standing()
+        status = standing.status.model
+        if standing.reason:
+            return answers.failure(_UNAVAILABLE, standing.reason, hint=standing.do)
+        return answers.changing(answers.Health(state=status.state, age_s=round(standing.age_s, 3)))
+
+    async def openapi(self) -> Response:
+        """The schema, made when it is first asked for."""
+        if self._schema_answer is None:
+            self._schema_answer = answers.constant(self.schema())
+        return self._schema_answer
+
+    def _published(self, publication: Publication[Any]) -> Response:
+        document = publication.current()
+        return answers.document(document.raw, self._snapshot.tag(document))
+
+    def _require_area(self, area: str, found: set[str]) -> None:
+        try:
+            known = sorted(found | set(self._snapshot.status.current().model.areas))
+        except DaemonNotRunningError:  # the tunables alone know fewer areas, but enough
+            known = sorted(found)
+        if area not in known:
+            raise UsageError(
+                f"query area: there is no area {quoted(area)}", hint=f"one of {', '.join(known)}"
+            )
+
+
+def _moment(text: str | None, *, name: str) -> datetime | None:
+    return None if text is None else parse_moment(text, name=f"query {name}")

@@ -1,0 +1,206 @@
+"""Published documents for the API's tests: a small host, made from the dataclasses of the snapshot."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sparktune.snapshot import (
+    AreaSummary,
+    Checked,
+    ClusterInfo,
+    ConfigReport,
+    ConfigSummary,
+    ConfigValue,
+    Counters,
+    Daemon,
+    DriftReport,
+    DriftSummary,
+    EvidenceItem,
+    Hardware,
+    HostSummary,
+    LastDrift,
+    NotHolding,
+    Status,
+    Tunables,
+    TunableState,
+    Writer,
+    encode,
+    publish,
+    timestamp,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SWEEP_S = 10.0
+WRITER = Writer(kind="process", comm="cpupower", pid=812, exe="/usr/bin/cpupower", uid=0, parent="bash[811]")
+NOT_HOLDING = NotHolding(
+    id="roce.rocep1s0f0.default_roce_mode",
+    wanted="RoCE v2",
+    actual="IB/RoCE v1",
+    verdict="contested",
+    reason="somebody writes it back",
+    since="2026-11-23T16:00:00.000000Z",
+    owner=None,
+    do="stop the rival",
+)
+DRIFT = DriftSummary(
+    at="2026-11-23T16:00:00.000000Z",
+    area="cpuidle",
+    tunables=60,
+    ids=("cpuidle.cpu0.state1",),
+    wanted=1,
+    found=0,
+    noticed="fanotify",
+    action="healed",
+    reason="",
+    took_us=4100,
+    by=WRITER,
+)
+
+
+def make_status(*, age_s: float = 0.0, instance: str = "a1b2", number: int = 7) -> Status:
+    """A status that was verified `age_s` seconds ago."""
+    return Status(
+        state="degraded",
+        summary="checked 3 of 3; 2 hold; somebody keeps writing default_roce_mode back",
+        host=HostSummary(name="spark-9f8f", model="NVIDIA_DGX_Spark", kernel="6.17.0-nvidia"),
+        checked=Checked(
+            hold=2, of=3, read=3, drift=0, blocked=0, contested=1, failed=0, absent=0, paused=0, unmanaged=0
+        ),
+        mode="enforce",
+        paused_until=None,
+        config=ConfigSummary(sha256="3f2a", on_disk="same", error=None),
+        areas={
+            "nvme": AreaSummary(state="ok", says="8192 KiB on 1 disk"),
+            "cpuidle": AreaSummary(state="ok", says="LPI-0 only"),
+            "roce": AreaSummary(state="contested", says="RDMA-CM default not held"),
+        },
+        not_holding=(NOT_HOLDING,),
+        drifts=(DRIFT,),
+        warnings=(),
+        daemon=Daemon(
+            version="0.1.0",
+            instance=instance,
+            number=number,
+            pid=4242,
+            started_at="2026-11-23T15:00:00.000000Z",
+            verified_at=timestamp(),
+            verified_monotonic=time.monotonic() - age_s,
+            sweep_s=SWEEP_S,
+            events="fanotify+pid",
+        ),
+    )
+
+
+def make_tunables() -> Tunables:
+    """One tunable of each area; the last does not hold."""
+    first = TunableState(
+        id="nvme.nvme0n1.read_ahead_kb",
+        area="nvme",
+        device="nvme0n1",
+        attribute="/sys/block/nvme0n1/queue/read_ahead_kb",
+        check=False,
+        policy="enforce",
+        wanted=8192,
+        actual=8192,
+        original=128,
+        unit="KiB",
+        verdict="ok",
+        reason="",
+        since="2026-11-23T16:00:00.000000Z",
+        last_drift=LastDrift(at="2026-11-23T16:00:00.000000Z", found=128, action="healed", by=WRITER),
+        heals=1,
+        disruptive=False,
+        why="sequential reads",
+        source="measured",
+        risk="",
+        key="nvme.read_ahead_kb",
+        layer="default",
+        owner=None,
+        do="",
+        verified_at="2026-11-23T16:31:00.000000Z",
+    )
+    second = replace(first, id="cpuidle.cpu0.state1", area="cpuidle", device="cpu0", unit="µs")
+    third = replace(first, id=NOT_HOLDING.id, area="roce", device="rocep1s0f0", verdict="contested")
+    return Tunables(
+        instance="a1b2", verified_at="2026-11-23T16:31:00.000000Z", tunables=(first, second, third)
+    )
+
+
+def make_drift() -> DriftReport:
+    """What does not hold, and one episode."""
+    return DriftReport(not_holding=(NOT_HOLDING,), episodes=(DRIFT,))
+
+
+def make_hardware() -> Hardware:
+    """A GB10."""
+    return Hardware(
+        verdict="gb10",
+        evidence=(EvidenceItem(what="DMI product family", found="DGX Spark", speaks="for"),),
+        name="spark-9f8f",
+        vendor="NVIDIA",
+        model="NVIDIA_DGX_Spark",
+        family="DGX Spark",
+        board="P4242",
+        clusters=(
+            ClusterInfo(kind="performance", name="Cortex-X925", cpus="5-9,15-19", count=10, read_from="MIDR"),
+        ),
+        kernel="6.17.0-nvidia",
+        architecture="aarch64",
+        page_size_kib=4,
+        os_release="Ubuntu 24.04.3 LTS",
+        dgx_release="DGX Spark 7.2.3",
+    )
+
+
+def make_config() -> ConfigReport:
+    """An effective configuration with a value of each type."""
+    return ConfigReport(
+        sha256="3f2a",
+        on_disk="same",
+        error=None,
+        files=("/etc/sparktune.toml",),
+        values={
+            "mode": ConfigValue(value="enforce", layer="default"),
+            "nvme.read_ahead_kb": ConfigValue(value=8192, layer="/etc/sparktune.toml"),
+            "nvme.devices": ConfigValue(value=["nvme*"], layer="default"),
+            "require_gb10": ConfigValue(value=True, layer="default"),
+            "sweep": ConfigValue(value=10.0, layer="default"),
+        },
+    )
+
+
+def make_counters() -> Counters:
+    """Three heals: two within 100 µs, one within 1 ms."""
+    return Counters(
+        drifts={"cpuidle": {"healed": 60, "left": 1}, "nvme": {"healed": 2}},
+        heal_us_buckets=((100, 2), (1000, 3)),
+        heal_us_sum=650,
+        heals=3,
+        overflows=1,
+        history_dropped=0,
+        sweeps=42,
+        sweep_last_us=250,
+    )
+
+
+def publish_status(run_dir: Path, status: Status) -> bytes:
+    """Publish a status as the daemon does; gives the bytes on disk."""
+    publish(run_dir, "status", encode(status))
+    return (run_dir / "status.json").read_bytes()
+
+
+def publish_everything(run_dir: Path) -> None:
+    """Publish all documents of a fresh snapshot."""
+    publish_status(run_dir, make_status())
+    for name, document in (
+        ("tunables", make_tunables()),
+        ("drift", make_drift()),
+        ("hardware", make_hardware()),
+        ("config", make_config()),
+        ("counters", make_counters()),
+    ):
+        publish(run_dir, name, encode(document))
