@@ -1,0 +1,86 @@
+"""Options and arguments that commands share, and the places they add up to. Cheap to import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparktune.errors import UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from sparktune.places import Places
+
+DIRECTORY = click.Path(path_type=Path, file_okay=False, readable=False)  # who may not look in may name it
+_ROOT = Path("/")
+_META = "sparktune."
+_DEFAULTS = {"run_dir": "run/sparktune", "state_dir": "var/lib/sparktune", "config": "etc/sparktune.toml"}
+_HELP = {"run_dir": "Instead of /run/sparktune.", "state_dir": "Instead of /var/lib/sparktune."}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+
+
+def _complete_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Areas and ids of the published state; nothing where there is none."""
+    from click.shell_completion import CompletionItem
+
+    from sparktune.errors import SparktuneError
+    from sparktune.snapshot import fetch
+
+    try:
+        tunables = fetch(places(context).run_dir, "tunables").data.get("tunables", [])
+    except SparktuneError:  # no daemon, no names
+        return []
+    names = dict.fromkeys(name for entry in tunables for name in (entry["area"], entry["id"]))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+names_argument = click.argument("names", nargs=-1, metavar="[AREA or ID]...", shell_complete=_complete_names)
+id_argument = click.argument("name", metavar="ID", shell_complete=_complete_names)
+
+
+def add_places_options(command: click.Command) -> None:
+    """Let a command take `--run-dir` and `--state-dir` after its name too."""
+    known = {option for parameter in command.params for option in parameter.opts}
+    for name, says in _HELP.items():
+        flag = "--" + name.replace("_", "-")
+        if flag not in known:
+            option = click.Option([flag], type=DIRECTORY, expose_value=False, callback=_remember, help=says)
+            command.params.append(option)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            add_places_options(inner)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is not None and parameter.name is not None:
+        context.meta[_META + parameter.name] = value
+
+
+def places(context: click.Context | None = None) -> Places:
+    """Where everything is for this call: after the command's name, before it, environment, default.
+
+    Args:
+        context: of the command; the current one unless given.
+
+    Raises:
+        UsageError: the directory of `--root` is not there.
+    """
+    from sparktune.kernel.root import Root
+    from sparktune.places import Places
+
+    context = context or click.get_current_context()
+    given: dict[str, Any] = context.find_root().params
+    root = (given.get("root") or _ROOT).absolute()
+    if not root.is_dir():
+        raise UsageError(
+            f"--root {root}: no such directory", hint="sparktune simulate builds a tree to try things on"
+        )
+    found = {
+        name: context.meta.get(_META + name) or given.get(name) or root / default
+        for name, default in _DEFAULTS.items()
+    }
+    return Places(root=Root(root), **{name: path.absolute() for name, path in found.items()})
