@@ -10,7 +10,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sparktune.kernel.process import (
     Identity,
@@ -28,6 +28,9 @@ from sparktune.kernel.process import (
 from sparktune.model import Cause, CauseKind, Process
 from sparktune.redaction import redact
 from sparktune.snapshot import Writer
+
+if TYPE_CHECKING:
+    from sparktune.kernel.exits import ExitRecords
 
 MOST_COMMAND_CHARACTERS = 512
 """So long is a stored command line at most."""
@@ -67,7 +70,9 @@ class Attributor:
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
+        """Look things up in this procfs; set `exits` to know also those that are gone."""
         self._proc = str(proc)
+        self.exits: ExitRecords | None = None
         self._parents: dict[int, _Parent] = {}
 
     def glimpse(self, pid: int, pidfd: int | None = None) -> Glimpse:
@@ -87,14 +92,23 @@ class Attributor:
         if pid <= 0:
             return Cause(kind=CauseKind.UNKNOWN)
         if directory is None:
-            return Cause(kind=CauseKind.PROCESS, process=Process(pid=pid))
+            return self._remember_exit(pid)
         try:
-            if not self._was_writer(glimpse):
-                return Cause(kind=CauseKind.PROCESS, process=Process(pid=pid))
+            if identity is None or not self._was_writer(glimpse):
+                return self._remember_exit(pid)
             process = _read_writer(pid, directory, identity)
         finally:
             os.close(directory)
-        parent = None if identity is None or identity.ppid <= 0 else self._parent(identity.ppid)
+        parent = None if identity.ppid <= 0 else self._parent(identity.ppid)
+        return Cause(kind=CauseKind.PROCESS, process=process, parent=parent)
+
+    def _remember_exit(self, pid: int) -> Cause:
+        """What the kernel's exit record still says of a writer that is gone."""
+        record = None if self.exits is None else self.exits.find(pid)
+        if record is None:
+            return Cause(kind=CauseKind.PROCESS, process=Process(pid=pid))
+        process = Process(pid=pid, comm=_printable(record.comm), uid=record.uid)
+        parent = None if record.ppid <= 0 else self._parent(record.ppid)
         return Cause(kind=CauseKind.PROCESS, process=process, parent=parent)
 
     def identify(self, pid: int, pidfd: int | None = None) -> Cause:

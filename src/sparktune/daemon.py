@@ -172,6 +172,7 @@ class Daemon:
             parrying.keep_books()
         if time.monotonic() >= self.keeper.next_sweep_s:
             self.keeper.sweep(Noticed.SWEEP, Cause(kind=CauseKind.UNKNOWN))
+            parrying.forget()
         if self.engine.marks.drop_ended():
             self.keeper.look_again(Cause(kind=CauseKind.UNKNOWN, detail="found when a pause ended"))
             self.recorder.touch()

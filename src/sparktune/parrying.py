@@ -55,7 +55,7 @@ class Parrying:
         self._keeper = keeper
         self._engine = keeper.engine
         self._watches = keeper.watches
-        self._attributor = Attributor()
+        self.attributor = Attributor()
         self._events: list[WriteEvent] = []
         self._answers: list[_Answer] = []
         self._glimpses: dict[int, Glimpse] = {}
@@ -70,7 +70,7 @@ class Parrying:
             for held in self._watches.find(event):
                 overwritten = engine.parry(held)
                 if pid not in glimpses and pid not in self._known:
-                    glimpses[pid] = self._attributor.glimpse(pid, event.pidfd)
+                    glimpses[pid] = self.attributor.glimpse(pid, event.pidfd)
                 drift = None if overwritten is not None else self._look(held)
                 took_us = round((time.monotonic() - woke_s) * 1e6)
                 if drift is not None or overwritten is not None:
@@ -85,6 +85,11 @@ class Parrying:
         if self._watches.noticed is Noticed.FANOTIFY:  # not our own write: a refusal may be over
             held.forgive()
         return self._engine.look(held, self._watches.noticed)
+
+    def forget(self) -> None:
+        """Drop what is known of processes that ended long ago."""
+        if self.attributor.exits is not None:
+            self.attributor.exits.forget()
 
     def due_s(self) -> float | None:
         """When the books are due; None if nothing waits."""
@@ -120,7 +125,7 @@ class Parrying:
             pid: seen for pid, seen in self._known.items() if pid in writers or now_s - seen[0] < _KNOWN_FOR_S
         }
         for pid, glimpse in self._glimpses.items():
-            self._known[pid] = now_s, self._attributor.tell(glimpse)
+            self._known[pid] = now_s, self.attributor.tell(glimpse)
         self._glimpses.clear()
 
     def _attribute(self, cause: Cause, drifts: list[Drift]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sparktune.kernel.clock import ResumeWatch
+from sparktune.kernel.exits import ExitRecords
 from sparktune.kernel.rtnetlink import LinkWatch
 from sparktune.model import Cause, CauseKind, Noticed
 from sparktune.parrying import Parrying
@@ -51,6 +52,8 @@ class Triggers:
         descriptor = self._watches.open()
         if descriptor is not None:
             self._register(descriptor, lambda: self.parrying.on_writes(self.woke_s))
+        if self._watches.noticed is Noticed.FANOTIFY:
+            self.parrying.attributor.exits = self._try("exits of short-lived writers", ExitRecords)
 
     def open_others(self) -> None:
         """Watch devices, links and resume. What cannot be opened is told; the sweep finds its changes."""
@@ -65,13 +68,18 @@ class Triggers:
         self._watches.close()
 
     def _try_open(self, what: str, make: Callable[[], Any], handler: Callable[[Any], None]) -> None:
+        watch = self._try(what, make)
+        if watch is not None:
+            self._register(watch.fileno(), lambda: handler(watch))
+
+    def _try(self, what: str, make: Callable[[], Any]) -> Any:
         try:
             watch = make()
         except (OSError, ImportError) as error:
-            self._log.warning("cannot watch: the sweep sees it", what=what, error=str(error))
-            return
+            self._log.warning("cannot watch; the rest goes on", what=what, error=str(error))
+            return None
         self._opened.append(watch)
-        self._register(watch.fileno(), lambda: handler(watch))
+        return watch
 
     def _on_devices(self, watch: DeviceWatch) -> None:
         events = watch.read()
