@@ -244,7 +244,7 @@ def test_each_capability_of_the_daemon_has_its_reason_beside_it() -> None:
 
 
 def test_the_daemon_has_no_capability_that_the_code_does_not_use() -> None:
-    assert read(DAEMON).words("CapabilityBoundingSet") == {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}
+    assert read(DAEMON).words("CapabilityBoundingSet") == {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_NET_ADMIN"}
     assert read(DAEMON).value("AmbientCapabilities") == ""
 
 

@@ -17,9 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import structlog
-
-from sparktune import hardware, settings
+from sparktune import hardware, logs, settings
 from sparktune.control import ControlServer
 from sparktune.errors import ConfigurationError, SparktuneError
 from sparktune.history import History
@@ -54,7 +52,7 @@ class Daemon:
             SparktuneError: a directory cannot be made.
         """
         self.places = places
-        self.log = structlog.get_logger()
+        self.log = logs.get_logger()
         self._lock = HostLock(places.root)
         make_directory(places.run_dir, 0o755)
         make_directory(places.state_dir, 0o750)

@@ -17,7 +17,7 @@ from sparktune.kernel.attribute import decode, describe_error, encode, verdict_o
 from sparktune.kernel.identity import is_still_there
 from sparktune.model import Action, Drift, Noticed, Policy, Reading, ReadingKind, Tunable, Value, Verdict
 from sparktune.originals import Original
-from sparktune.restoring import UNTOUCHED, Outcome, put_back
+from sparktune.restoring import RESTORED_BEFORE, UNTOUCHED, Outcome, put_back
 from sparktune.snapshot import timestamp
 
 if TYPE_CHECKING:
@@ -259,16 +259,17 @@ class Engine:
         return found
 
     def account(self, held: Held, found: bytes, noticed: Noticed) -> Drift | None:
-        """Judge after a parry what `look` judges before a heal. Returns the drift."""
+        """Judge after a parry what `look` judges before a heal. Returns the drift; then ask `holds`."""
         wanted = held.tunable.wanted
         reading = decode(found, "integer" if isinstance(wanted, int) else "text")
-        if (
-            wanted is None
-            or reading.kind is not ReadingKind.VALUE
-            or not held.tunable.attribute.holds(wanted)
-        ):
+        if wanted is None or reading.kind is not ReadingKind.VALUE:
             return self.look(held, noticed)
         return self._healed(held, reading, wanted, Action.HEALED)
+
+    def holds(self, held: Held) -> bool:
+        """Whether a tunable that was concluded to hold does so now."""
+        wanted = held.tunable.wanted
+        return held.verdict is not Verdict.OK or wanted is None or held.tunable.attribute.holds(wanted)
 
     def sweep(self, noticed: Noticed, *, heal: bool = True) -> list[Drift]:
         """Look at everything; what holds costs one pread each."""
@@ -362,11 +363,16 @@ class Engine:
         """
         chosen = [held for held in self.choose(ids) if not held.tunable.is_check]
         names = {held.tunable.id for held in chosen}
-        entries = [entry for entry in self.originals.all() if ids is None or entry.id in names]
+        asked = names | set(ids or ())  # an original may outlive its discovery: it is asked for by its id
+        entries = [entry for entry in self.originals.all() if ids is None or entry.id in asked]
+        before = {name for name in names if self.marks.find_restored(name)}
         self.marks.mark_restored(names | {entry.id for entry in entries}, by=by, at=timestamp())
         outcomes = put_back(self.root, self.originals, entries)
         told = {outcome.id for outcome in outcomes}
-        outcomes += [Outcome(id=name, outcome="nothing", reason=UNTOUCHED) for name in sorted(names - told)]
+        outcomes += [
+            Outcome(id=name, outcome="nothing", reason=RESTORED_BEFORE if name in before else UNTOUCHED)
+            for name in sorted(names - told)
+        ]
         for held in self.choose(ids):
             self.look(held, Noticed.REQUEST)
         return outcomes
@@ -507,10 +513,13 @@ class Engine:
             StoreError: it could not be put on disk.
             OSError: the directory could not be made, or its attribute not be read: no original, no write.
         """
-        if self.originals.covers(held.key, held.tunable.wanted, found.value):
-            return False
-        attribute = held.tunable.attribute
-        if not attribute.preparation():
+        attribute, wanted = held.tunable.attribute, held.tunable.wanted
+        is_planned = bool(attribute.preparation())
+        if self.originals.covers(held.key, wanted, found.value):
+            if is_planned:  # somebody removed the directory; the value may have outlived it
+                attribute.prepare()
+            return is_planned and wanted is not None and attribute.holds(wanted)
+        if not is_planned:
             self.originals.record([self._original(held, found.value)])
             return False
         self.originals.record([self._original(held, None)])
@@ -519,7 +528,7 @@ class Engine:
         if reading.kind is not ReadingKind.VALUE:
             raise OSError(errno.EIO, f"not written, its original cannot be read: {reading.reason}")
         self.originals.record([self._original(held, reading.value)])
-        return reading.value == held.tunable.wanted
+        return reading.value == wanted
 
     def _original(self, held: Held, value: Value | None) -> Original:
         attribute, wanted = held.tunable.attribute, held.tunable.wanted

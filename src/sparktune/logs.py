@@ -6,7 +6,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
+if "rich" not in sys.modules:  # structlog would load it for tracebacks nobody is shown: 4 MiB, 50 ms
+    sys.modules["rich"] = None  # type: ignore[assignment]  # so an import is forbidden
+    import structlog
+
+    del sys.modules["rich"]
+else:
+    import structlog
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -15,6 +21,11 @@ LogFormat = Literal["auto", "console", "journal", "json"]
 
 # sd-daemon(3): the priorities of syslog(3), written in front of a line.
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+
+
+def get_logger() -> Any:
+    """The logger of the program."""
+    return structlog.get_logger()
 
 
 def configure(log_format: LogFormat) -> None:

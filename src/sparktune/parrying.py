@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sparktune.attribution import Attributor
-from sparktune.model import Cause, Drift, Noticed
+from sparktune.model import Cause, CauseKind, Drift, Noticed, Verdict
 
 if TYPE_CHECKING:
     from sparktune.attribution import Glimpse
@@ -106,6 +106,8 @@ class Parrying:
             drift = self._judge(answer)
             if drift is not None:
                 found.setdefault(answer.pid, []).append(replace(drift, took_us=answer.took_us))
+            if not self._engine.holds(answer.held):
+                self._look_twice(answer.held)
         for pid, drifts in found.items():
             self._attribute(self._known[pid][1], drifts)
         for event in events:
@@ -117,6 +119,15 @@ class Parrying:
         if answer.overwritten is None:
             return answer.drift
         return self._engine.account(answer.held, answer.overwritten, self._watches.noticed)
+
+    def _look_twice(self, held: Held) -> None:
+        """It does not hold after all: the next writer's event says who, or there is none and nobody knows."""
+        self.on_writes(time.monotonic())
+        if any(answer.held is held for answer in self._answers) or self._engine.holds(held):
+            return
+        drift = self._engine.look(held, Noticed.SWEEP)
+        if drift is not None:
+            self._keeper.take_account([drift], Noticed.SWEEP, Cause(kind=CauseKind.UNKNOWN))
 
     def _know(self, writers: set[int]) -> None:
         """Look closer at new writers; a burst by one process asks once."""
@@ -133,7 +144,7 @@ class Parrying:
             parent = f" (child of {cause.parent.label})" if cause.parent else ""
             for drift in drifts:
                 held = self._engine.held.get(drift.tunable)
-                if held is not None:
+                if held is not None and held.verdict is not Verdict.CONTESTED:
                     held.contest.rival = cause.process.label + parent
             self._keeper.remember_writer([drift.tunable for drift in drifts], cause.process)
         self._keeper.take_account(drifts, self._watches.noticed, cause)

@@ -182,19 +182,27 @@ def _summarise(tuner: Tuner, name: str) -> AreaSummary:
         says = tuner.areas[name].absent or (reasons[0] if reasons else "nothing found")
         return AreaSummary(state="absent", says=says)
     worst = min((held.verdict for held in present), key=_WEIGHT.index)
+    if worst is Verdict.UNMANAGED:
+        return _area(worst, f"{present[0].reason}; `sparktune apply` takes it back")
     says = area.say(tuner.host, tuner.settings, states)
     bad = sum(not holds(held) for held in present)
     if bad:
         says += f"; {bad} of {len(present)} do not hold"
     if policy is Policy.REPORT:
         says += " (reported, not healed)"
-    return AreaSummary(state=worst.value, says=says)
+    return _area(worst, says)
+
+
+def _area(verdict: Verdict, says: str) -> AreaSummary:
+    return AreaSummary(state=verdict.value, says=says)
 
 
 def _sum_up(tuner: Tuner, checked: Checked, bad: Sequence[Held]) -> str:
     counts = f"checked {checked.read} of {checked.of}"
     if tuner.switched_off:
         return f"off: sparktune=off on the kernel command line; {counts}"
+    if not checked.read and checked.unmanaged:
+        return f"nothing is held: {checked.unmanaged} restored or off ({counts}); sparktune apply"
     if not checked.read:
         return f"nothing could be checked ({counts}); see areas"
     said = f"{checked.hold} of {checked.of} hold; {counts}"

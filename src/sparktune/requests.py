@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparktune.errors import UsageError
 from sparktune.marks import EVERYTHING
 from sparktune.model import Cause, CauseKind, Noticed
+from sparktune.tunables import AREAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,8 @@ def check_names(engine: Engine, names: Any, *, also: tuple[str, ...] = ()) -> li
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError("ids must be a list of names")
-    known = {*engine.held, *(held.tunable.area for held in engine.held.values()), *also}
+    originals = (entry.id for entry in engine.originals.all())
+    known = {*engine.held, *originals, *(area.name for area in AREAS), *also}
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)

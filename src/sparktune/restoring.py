@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sparktune.originals import Original, Originals
 
 UNTOUCHED = "sparktune never wrote it in this boot"
+RESTORED_BEFORE = "it was restored before"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +85,15 @@ def _attribute_of(root: Root, entry: Original) -> FileAttribute:
 
 
 def _swap(entry: Original, attribute: FileAttribute) -> Outcome:
+    if entry.value is None:
+        return Outcome(id=entry.id, outcome="already", reason="only its directory had been planned")
+    try:
+        if attribute.preparation():  # somebody removed the directory; what was written outlives it
+            attribute.prepare()
+    except OSError as error:
+        return Outcome(id=entry.id, outcome="failed", reason=describe_error(error, f"mkdir {entry.makes}"))
     reading = attribute.read()
     now = reading.value
-    if entry.value is None or (entry.makes and now == "(not set)"):
-        return Outcome(id=entry.id, outcome="already", reason="only its directory had been planned")
     if reading.kind is not ReadingKind.VALUE:
         return Outcome(id=entry.id, outcome="failed", reason=reading.reason)
     if now == entry.value:

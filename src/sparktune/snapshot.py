@@ -576,6 +576,7 @@ def describe_age(age_s: float) -> str:
     return f"{int(age_s)} s ago"
 
 
-def exit_code(state: str) -> int:
-    """The command line's exit code for a state of the host."""
-    return {"ok": 0, "paused": 0, "down": 3, "unsupported": 5}.get(state, 4)
+def exit_code(state: str, *, holds: bool = True) -> int:
+    """The command line's exit code for a state of the host; `holds`: nothing is in the list `not_holding`."""
+    code = {"ok": 0, "paused": 0, "down": 3, "unsupported": 5}.get(state, 4)
+    return code if holds or code else 4

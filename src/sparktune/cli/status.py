@@ -42,7 +42,7 @@ def status(*, short: bool, everything: bool, as_json: bool) -> int:
             _show(screen, document, published)
             if everything:
                 _show_tunables(screen, run_dir)
-        return exit_code(document["state"])
+        return exit_code(document["state"], holds=not document["not_holding"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # damaged, or of another version
         raise DaemonNotRunningError(f"{run_dir}/status.json is damaged", hint=HINT_NO_DAEMON) from error
 

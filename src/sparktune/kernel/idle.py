@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CPU_DMA_LATENCY = "/dev/cpu_dma_latency"
 _MOST_HOLDERS = 5
+_MOST_DIGITS = 20  # of an unsigned long long
 _S32 = struct.Struct("=i")
 
 
@@ -104,7 +105,7 @@ class EnteredStates:
         total = 0
         for reader in self._readers:
             text = os.pread(reader, 64, 0).strip()
-            if not text.isdigit():  # what counts nothing must not look like "never entered"
+            if not text.isdigit() or len(text) > _MOST_DIGITS:  # no count must not look like "not entered"
                 return None
             total += int(text)
         return total
@@ -124,13 +125,19 @@ def qos_latency_us(root: Root) -> int | None:
 
 def qos_holders(root: Root) -> str:
     """`comm[pid], …` of the processes that keep /dev/cpu_dma_latency open, or `a process not visible`."""
-    found = []
-    for pid in root.names("/proc"):
-        if not pid.isdecimal() or int(pid) == os.getpid():
-            continue
-        for number in root.names(f"/proc/{pid}/fd"):
-            with suppress(OSError):  # closed in between
-                if str(root.path(f"/proc/{pid}/fd/{number}").readlink()) == _CPU_DMA_LATENCY:
-                    found.append(f"{root.read(f'/proc/{pid}/comm') or '?'}[{pid}]")
-                    break
+    import psutil
+
+    found = [
+        f"{process.info['name'] or '?'}[{process.pid}]"
+        for process in psutil.process_iter(["name"])
+        if process.pid != os.getpid() and _holds_open(root, process.pid)
+    ]
     return ", ".join(found[:_MOST_HOLDERS]) or "a process not visible to us"
+
+
+def _holds_open(root: Root, pid: int) -> bool:
+    for number in root.names(f"/proc/{pid}/fd"):
+        with suppress(OSError):  # closed in between
+            if str(root.path(f"/proc/{pid}/fd/{number}").readlink()) == _CPU_DMA_LATENCY:
+                return True
+    return False
