@@ -258,6 +258,12 @@ class Engine:
                 held.armed = None
         return found
 
+    def look_together(self, states: Sequence[Held], noticed: Noticed) -> list[Drift | None]:
+        """`look` at several, with one fsync for all the originals that are not on disk yet."""
+        if len(states) > 1:
+            self._record_ahead(states)
+        return [self.look(held, noticed) for held in states]
+
     def account(self, held: Held, found: bytes, noticed: Noticed) -> Drift | None:
         """Judge after a parry what `look` judges before a heal. Returns the drift; then ask `holds`."""
         wanted = held.tunable.wanted

@@ -65,26 +65,34 @@ class Parrying:
     def on_writes(self, woke_s: float) -> None:
         """Somebody wrote: put the values back, and see who it was."""
         engine, glimpses = self._engine, self._glimpses
+        unarmed: list[tuple[int, Held]] = []
         for event in self._watches.read():
             pid = event.pid
             for held in self._watches.find(event):
                 overwritten = engine.parry(held)
                 if pid not in glimpses and pid not in self._known:
                     glimpses[pid] = self.attributor.glimpse(pid, event.pidfd)
-                drift = None if overwritten is not None else self._look(held)
-                took_us = round((time.monotonic() - woke_s) * 1e6)
-                if drift is not None or overwritten is not None:
-                    self._answers.append(_Answer(pid, held, overwritten, drift, took_us))
+                if overwritten is None:
+                    unarmed.append((pid, held))
+                else:
+                    self._answers.append(_Answer(pid, held, overwritten, None, _since_us(woke_s)))
             self._events.append(event)
+        if unarmed:
+            self._look(unarmed, woke_s)
         if self._due_s is None:
             self._due_s = woke_s + BOOKS_AFTER_S
         if len(self._answers) > MOST_WAITING:
             self.keep_books()
 
-    def _look(self, held: Held) -> Drift | None:
-        if self._watches.noticed is Noticed.FANOTIFY:  # not our own write: a refusal may be over
-            held.forgive()
-        return self._engine.look(held, self._watches.noticed)
+    def _look(self, unarmed: list[tuple[int, Held]], woke_s: float) -> None:
+        noticed = self._watches.noticed
+        if noticed is Noticed.FANOTIFY:  # not our own write: a refusal may be over
+            for _, held in unarmed:
+                held.forgive()
+        drifts = self._engine.look_together([held for _, held in unarmed], noticed)
+        for (pid, held), drift in zip(unarmed, drifts, strict=True):
+            if drift is not None:
+                self._answers.append(_Answer(pid, held, None, drift, _since_us(woke_s)))
 
     def forget(self) -> None:
         """Drop what is known of processes that ended long ago."""
@@ -148,3 +156,7 @@ class Parrying:
                     held.contest.rival = cause.process.label + parent
             self._keeper.remember_writer([drift.tunable for drift in drifts], cause.process)
         self._keeper.take_account(drifts, self._watches.noticed, cause)
+
+
+def _since_us(woke_s: float) -> int:
+    return round((time.monotonic() - woke_s) * 1e6)

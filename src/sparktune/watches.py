@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from sparktune.kernel.watch import open_watch
 from sparktune.model import Noticed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -28,7 +27,6 @@ class Watches:
         self._paths: dict[Path, Inode] = {}
         self._tunables: dict[Inode, list[Held]] = {}
         self._complained: set[Path] = set()
-        self._pid = os.getpid()
 
     def open(self) -> int | None:
         """Open the best watch there is. Returns its descriptor; None where only the sweep is left."""
@@ -45,15 +43,13 @@ class Watches:
         """The trigger its events are."""
         return Noticed.INOTIFY if self.events == "inotify" else Noticed.FANOTIFY
 
-    def read(self) -> Iterator[WriteEvent]:
+    def read(self) -> Iterable[WriteEvent]:
         """The events that have queued up."""
-        return iter(()) if self._watch is None else self._watch.read()
+        return () if self._watch is None else self._watch.read()
 
     def find(self, event: WriteEvent) -> Iterable[Held]:
-        """The tunables an event is about; none for our own writes and for an overflow."""
-        if event.pid == self._pid or event.inode is None:
-            return ()
-        return self._tunables.get(event.inode, ())
+        """The tunables an event is about; none for an overflow."""
+        return () if event.inode is None else self._tunables.get(event.inode, ())
 
     def synchronise(self, states: Iterable[Held]) -> None:
         """Watch exactly these tunables' inodes; a file that is not there yet is left to the next time."""

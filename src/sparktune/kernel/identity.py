@@ -51,6 +51,6 @@ def _instance(root: Root, kind: str, name: str) -> str:
         return f"diskseq:{name}={root.read(name)}"
     try:
         number: int | None = root.path(name).stat().st_ino
-    except OSError:  # it left: no number equals None
+    except (OSError, ValueError):  # it left: no number equals None
         number = None
     return f"inode:{name}={number}"

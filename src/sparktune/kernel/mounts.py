@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 _LEAST_FIELDS = 5  # id, parent, device, root, mount point
 _MOST_BYTES = 16 * 1024 * 1024
 """A machine that runs containers has a mount table of hundreds of KiB; half a table names the wrong disk."""
+_NUMBER = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -32,7 +33,7 @@ def device_of(root: Root, path: str) -> str | None:
     best: tuple[int, str] | None = None
     for line in table.decode(errors="surrogateescape").splitlines():
         fields = line.split(" ")
-        if len(fields) < _LEAST_FIELDS:
+        if len(fields) < _LEAST_FIELDS or _NUMBER.fullmatch(fields[2]) is None:
             continue
         mount_point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
         if _is_below(resolved, mount_point) and (best is None or len(mount_point) >= best[0]):

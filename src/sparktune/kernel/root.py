@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class Root:
         """The first `most` bytes of a file; None when it is absent or unreadable."""
         try:
             descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:  # unknown is an answer here; who must tell refusals apart uses an Attribute
+        except (OSError, ValueError):  # unknown is an answer here; an Attribute tells refusals apart
             return None
         try:
             return _read_most(descriptor, most)
@@ -66,8 +67,16 @@ class Root:
         """The sorted names in a directory; empty when it is absent or unreadable."""
         try:
             return tuple(sorted(os.listdir(self.path(name))))  # noqa: PTH208 - names, not paths, and often
-        except OSError:  # no such class of device here: nothing is listed
+        except (OSError, ValueError):  # no such class of device here: nothing is listed
             return ()
+
+    def inodes(self, name: str) -> tuple[tuple[str, int], ...]:
+        """The names in a directory with the inodes behind them: another inode is another device."""
+        found = []
+        for entry in self.names(name):
+            with suppress(OSError):  # it left in between
+                found.append((entry, os.stat(self.path(f"{name}/{entry}")).st_ino))  # noqa: PTH116 - often
+        return tuple(found)
 
     def exists(self, name: str) -> bool:
         """Whether a file or directory is there; links are followed."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 Inode = tuple[int, int]
@@ -36,7 +36,8 @@ _IN_MODIFY, _IN_IGNORED, _IN_Q_OVERFLOW = 0x2, 0x8000, 0x4000
 _IN_CLOEXEC, _IN_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
 _INOTIFY = struct.Struct("=iIII")  # struct inotify_event, then `len` bytes of name
 
-_BUFFER_BYTES = 65536
+_BUFFER_BYTES = 4096
+"""Some hundred events; a larger buffer costs an allocation at every wake-up, and what is left comes next."""
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class Watch(Protocol):
     def remove(self, path: Path, inode: Inode) -> None:
         """Stop watching; a file that is gone already is no error."""
 
-    def read(self) -> Iterator[WriteEvent]:
+    def read(self) -> Iterable[WriteEvent]:
         """The events that have queued up, without our own writes where their pid is known; to be closed."""
 
     def close(self) -> None:

@@ -29,7 +29,8 @@ _RISK = (
     "Small random reads fetch more than they use. No comparison on a Spark has been published. "
     "Files that are open already keep the value they were opened with."
 )
-_STACKED = re.compile(r"(dm-|md)\d+")
+_STACKED = re.compile(r"(dm-|md)[0-9]+")
+_NUMBER = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
 
 
 def discover(host: Host, settings: Settings, device: str | None = None) -> Discovery:
@@ -80,12 +81,12 @@ def _is_selected(root: Root, name: str, globs: Sequence[str]) -> bool:
 
 
 def _of_disk(root: Root, name: str, value: int) -> Tunable:
-    number = root.read(f"/sys/block/{name}/dev")
+    number = root.read(f"/sys/block/{name}/dev") or ""
     attribute = FileAttribute(
         root,
         f"/sys/block/{name}/queue/read_ahead_kb",
         identity=identify_disk(root, f"/sys/block/{name}"),
-        aliases=(f"/sys/class/bdi/{number}/read_ahead_kb",) if number else (),
+        aliases=(f"/sys/class/bdi/{number}/read_ahead_kb",) if _NUMBER.fullmatch(number) else (),
     )
     return _tunable(name, attribute, value)
 
@@ -161,8 +162,7 @@ def observe(host: Host, settings: Settings) -> tuple[Note, ...]:
 def inventory(host: Host, settings: Settings) -> object:
     """What, when it changes, calls for a new discovery even if no event was seen."""
     mounts = read_table(host.root) if settings.nvme.paths else b""
-    disks = host.root.names("/sys/block")
-    return [(disk, identify_disk(host.root, f"/sys/block/{disk}")) for disk in disks], mounts
+    return host.root.inodes("/sys/block"), mounts
 
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:

@@ -94,8 +94,7 @@ def observe(host: Host, settings: Settings) -> tuple[Note, ...]:
 
 def inventory(host: Host, settings: Settings) -> object:
     """Which RDMA devices there are, and whether rdma_cm is loaded."""
-    devices = [identify_directory(host.root, f"{_DEVICES}/{name}") for name in host.root.names(_DEVICES)]
-    return devices, host.root.exists(_RDMA_CM)
+    return host.root.inodes(_DEVICES), host.root.exists(_RDMA_CM)
 
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
