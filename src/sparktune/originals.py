@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from sparktune.errors import StoreError
@@ -61,6 +61,9 @@ class Original:
         return f"{self.instance} {self.location}"
 
 
+_FIELDS = tuple(field.name for field in fields(Original))
+
+
 class Originals:
     """All originals of this boot. One writer: whoever holds the host's lock."""
 
@@ -77,6 +80,7 @@ class Originals:
         self._repair = repair
         self._entries: dict[str, Original] = {}
         self._unwritten: set[str] = set()
+        self._lines: dict[Original, bytes] = {}
         self._dirty = False
         self.set_aside: Path | None = None
         self._load()
@@ -168,8 +172,8 @@ class Originals:
             self._store()
 
     def _store(self) -> None:
-        lines = [_line(entry) for entry in self._entries.values()]
-        replace_durably(self._path, b"".join(lines), mode=_MODE)
+        self._lines = {entry: self._lines.get(entry) or _line(entry) for entry in self._entries.values()}
+        replace_durably(self._path, b"".join(self._lines.values()), mode=_MODE)
         self._dirty = False
 
     def _load(self) -> None:
@@ -198,7 +202,7 @@ class Originals:
 
 
 def _line(entry: Original) -> bytes:
-    body = json.dumps(asdict(entry), sort_keys=True)
+    body = json.dumps({name: getattr(entry, name) for name in _FIELDS}, sort_keys=True)
     return f"{zlib.crc32(body.encode()):08x} {body}\n".encode()
 
 
