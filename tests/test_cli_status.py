@@ -61,9 +61,15 @@ def test_a_drift_names_who_did_it_and_how_long_the_heal_took(host: CommandLine) 
     [("ok", 0), ("paused", 0), ("drift", 4), ("degraded", 4), ("starting", 4), ("unsupported", 5)],
 )
 def test_the_exit_code_says_the_state(host: CommandLine, state: str, code: int) -> None:
-    announce(host, replace(make_status(), state=state))  # type: ignore[arg-type] # each is one of its names
+    status = replace(make_status(), state=state, not_holding=())  # type: ignore[arg-type] # each is one of its names
+    announce(host, status)
     assert host("status", "--short").code == code
     assert exit_code(state) == code
+
+
+def test_a_pause_that_hides_a_drift_is_no_success(host: CommandLine) -> None:
+    announce(host, replace(make_status(), state="paused", not_holding=(NOT_HOLDING,)))
+    assert host("status", "--short").code == 4
 
 
 def test_short_is_one_line(host: CommandLine) -> None:

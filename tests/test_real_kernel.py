@@ -158,6 +158,7 @@ def test_a_pause_leaves_a_write_alone_and_resume_heals_it(host: RealHost) -> Non
     time.sleep(0.3)
     assert read() == 128
     assert host.status()["paused_until"] is not None
+    wait_until(lambda: host.status()["not_holding"], "the verdict")
     assert host.command("status").returncode == 4
     assert host.command("resume").returncode == 0
     assert read() == 8192

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from sparktune.contest import Contest, ContestRule
 from sparktune.errors import StoreError
@@ -21,12 +22,14 @@ from sparktune.restoring import RESTORED_BEFORE, UNTOUCHED, Outcome, put_back
 from sparktune.snapshot import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sparktune.kernel.root import Root
     from sparktune.marks import Marks
     from sparktune.originals import Originals
     from sparktune.snapshot import LastDrift
+
+Answer = TypeVar("Answer")
 
 _UNREAD = Reading(ReadingKind.ABSENT, reason="not read yet")
 _WITHOUT_VALUE = {
@@ -235,8 +238,11 @@ class Engine:
         """Read and judge one tunable, and heal it if it may be. Returns the drift if this is a new one."""
         if held.left:  # its path may have become another device's: only a new discovery takes it up again
             return None
+        return self._guarded(held, partial(self._look, noticed=noticed, heal=heal))
+
+    def _guarded(self, held: Held, act: Callable[[Held], Answer | None]) -> Answer | None:
         try:
-            return self._look(held, noticed, heal=heal)
+            return act(held)
         except Exception as error:  # noqa: BLE001 - the only one: a broken attribute costs only itself
             self.failures.append((held.tunable.id, error))
             reason = f"internal error, please report it: {type(error).__name__}: {error}"
@@ -268,7 +274,7 @@ class Engine:
         """Judge after a parry what `look` judges before a heal. Returns the drift; then ask `holds`."""
         wanted = held.tunable.wanted
         reading = decode(found, "integer" if isinstance(wanted, int) else "text")
-        if wanted is None or reading.kind is not ReadingKind.VALUE:
+        if wanted is None or held.left or reading.kind is not ReadingKind.VALUE:
             return self.look(held, noticed)
         return self._healed(held, reading, wanted, Action.HEALED)
 
@@ -285,7 +291,6 @@ class Engine:
             if (
                 held.verdict is Verdict.OK
                 and tunable.wanted is not None
-                and tunable.attribute.writable
                 and tunable.attribute.holds(tunable.wanted)
                 and not self.marks.find_pause(tunable.area, tunable.id)
             ):
@@ -325,16 +330,8 @@ class Engine:
 
     def plan(self, ids: Iterable[str] | None = None) -> list[PlannedWrite]:
         """The writes `apply` would do, with what is there now; writes nothing."""
-        planned = []
-        for held in self.choose(ids):
-            if held.policy is not Policy.ENFORCE or held.tunable.is_check or held.tunable.wanted is None:
-                continue
-            attribute = held.tunable.attribute
-            reading = attribute.read()
-            if reading.kind is ReadingKind.VALUE and reading.value != held.tunable.wanted:
-                before = attribute.preparation()
-                planned.append(PlannedWrite(held=held, found=reading.value, before=before))
-        return planned
+        planned = [self._guarded(held, _plan) for held in self.choose(ids) if not held.left]
+        return [write for write in planned if write is not None]
 
     def finish(self) -> None:
         """Store what the last writes settled; a full disk costs nothing here: the disk knows enough."""
@@ -574,3 +571,14 @@ class Engine:
     ) -> Drift | None:
         news = held.conclude(verdict, now, reason)
         return self._drift(held, found, Action.REFUSED, reason) if news else None
+
+
+def _plan(held: Held) -> PlannedWrite | None:
+    """The write that a tunable needs now."""
+    tunable = held.tunable
+    if held.policy is not Policy.ENFORCE or tunable.is_check or tunable.wanted is None:
+        return None
+    reading = tunable.attribute.read()
+    if reading.kind is not ReadingKind.VALUE or reading.value == tunable.wanted:
+        return None
+    return PlannedWrite(held=held, found=reading.value, before=tunable.attribute.preparation())

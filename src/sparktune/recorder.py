@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sparktune.watches import Watches
 
 _EVERY_S = 0.5
+_WHOLE_EVERY_SWEEPS = 3
 _MOST_EPISODES = 50
 _MOST_IDS = 8
 _BUCKETS_US = (50, 100, 150, 250, 500, 1000, 2500, 5000, 10000, 100000, 1000000, 15000000)
@@ -67,10 +68,11 @@ class Recorder:
         self._verified_at: str | None = None
         self._verified_s = time.monotonic()
         self._due = False
-        self._changed = True
+        self._changed = True  # nothing is published yet
         self._published_s = 0.0
         self._on_disk = True
         self._versions = 0
+        self._status_head = ""
         self._config_text = ""
         self._complaint = ""
         self._drifts: dict[str, Counter[str]] = {}
@@ -201,24 +203,33 @@ class Recorder:
 
     def publish_now(self) -> dict[str, Any]:
         """Publish and give the state and its summary, for the answer to a request."""
+        self._changed = True
         self.publish()
         status = build_status(self._tuner, self._context())
         return {"state": status.state, "summary": status.summary}
 
     def publish(self) -> None:
-        """Publish what changed; the status, the tunables and the counters change with every sweep."""
+        """Publish what changed. A sweep that changed nothing only tells in the status when it was."""
         self._number += 1
+        if self._changed or self._sweeps % _WHOLE_EVERY_SWEEPS == 0:
+            self._publish_whole()
+        daemon = encode(self._daemon()).replace("\n", "\n  ")
+        self._publish_file("status", f"{self._status_head}{daemon}\n}}")
+        self._due = self._changed = False
+        self._published_s = time.monotonic()
+
+    def _publish_whole(self) -> None:
         context = self._context()
         status = build_status(self._tuner, context)
         self.line = f"{status.state}: {status.summary}"
+        head, key, _ = encode(status).rpartition(
+            '"daemon": '
+        )  # its last field, and the one that always changes
+        self._status_head = head + key
         self._publish_file("tunables", self._tunables.compose(self._tuner, context.daemon))
         self._publish_file("counters", encode(self._counters()))
-        if self._changed:
-            self._publish_file("drift", encode(build_drift(self._tuner, list(self._latest))))
-            self._publish_config()
-        self._publish_file("status", encode(status))
-        self._due = self._changed = False
-        self._published_s = time.monotonic()
+        self._publish_file("drift", encode(build_drift(self._tuner, list(self._latest))))
+        self._publish_config()
 
     def publish_unsupported(self, why: str) -> None:
         """Publish why this machine is not tuned."""
