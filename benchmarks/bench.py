@@ -48,7 +48,7 @@ MEASURES = {
     "imports": ("what each import of the daemon costs", "imports", "measure"),
     "start": ("exec to READY, beside the neighbours", "start", "measure"),
     "api": ("GET /status and /metrics", "api", "measure"),
-    "commands": ("sparktune status, sparktune --help", "commands", "measure"),
+    "commands": ("sparktune status, sparktune --help", "command_line", "measure"),
 }
 """Every measure in the order of the table: what it is, its module and its function there."""
 
