@@ -38,7 +38,8 @@ class KeyLines:
         self._offsets: dict[KeyPath, int] = {}
         self._counts: dict[KeyPath, int] = {}
         self._line_ends = [match.start() for match in re.finditer("\n", self._text)]
-        with suppress(_LostError, RecursionError, tomllib.TOMLDecodeError):  # keys found so far keep their lines, others have none
+        # Keys found so far keep their lines, others have none.
+        with suppress(_LostError, RecursionError, tomllib.TOMLDecodeError):
             self._scan_document()
 
     def line(self, path: KeyPath) -> int:
