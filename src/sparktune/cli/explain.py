@@ -76,7 +76,7 @@ def _show(screen: Screen, tunable: dict[str, Any], notes: list[dict[str, Any]], 
     verdict = f"{tunable['verdict']}{': ' if tunable['reason'] else ''}{tunable['reason']}"
     since = f" (since {local_time(tunable['since'])})" if tunable["since"] and published else ""
     for label, text in (
-        ("is", what),
+        ("kind", what),
         ("at", tunable["attribute"]),
         ("verdict", f"{verdict}{since}"),
         ("actual", _with_unit(tunable["actual"], unit)),
