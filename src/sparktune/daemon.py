@@ -15,10 +15,11 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sparktune import hardware, logs, settings
-from sparktune.control import ControlServer
+from sparktune.control import MOST_CLIENTS, ControlServer
 from sparktune.errors import ConfigurationError, SparktuneError
 from sparktune.history import History
 from sparktune.keeper import Keeper
@@ -99,7 +100,7 @@ class Daemon:
         if self.places.root.is_real:
             self.triggers.open_others()
         control = self._control = ControlServer(self.places.run_dir, Requests(self).answer)
-        self._register(control.fileno(), lambda: self._accept(control))
+        self._register(control.fileno(), lambda: self._accept(control), select.EPOLLIN | select.EPOLLET)
         self.recorder.publish()
         self._tell_start()
         self.supervisor.ready(self.recorder.line)
@@ -153,8 +154,8 @@ class Daemon:
 
     # -- the loop --------------------------------------------------------------------------------------------
 
-    def _register(self, descriptor: int, handler: Callable[[], None]) -> None:
-        self._epoll.register(descriptor, select.EPOLLIN)
+    def _register(self, descriptor: int, handler: Callable[[], None], events: int = select.EPOLLIN) -> None:
+        self._epoll.register(descriptor, events)
         self._handlers[descriptor] = handler
 
     def _turn(self) -> None:
@@ -264,16 +265,17 @@ class Daemon:
     # -- control socket --------------------------------------------------------------------------------------
 
     def _accept(self, control: ControlServer) -> None:
-        descriptor = control.accept()
+        for _ in range(MOST_CLIENTS):  # told once each time one comes: out of descriptors, nothing spins
+            descriptor = control.accept()
+            if descriptor is not None:
+                self._register(descriptor, partial(self._serve, control, descriptor))
         for peer in control.refused:
             self.log.warning("control request refused: not root", uid=peer.uid, pid=peer.pid)
         control.refused.clear()
-        if descriptor is not None:
-            self._register(descriptor, lambda: self._serve(control, descriptor))
 
     def _serve(self, control: ControlServer, descriptor: int) -> None:
         if control.serve(descriptor):
-            self._epoll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT)
+            self._epoll.modify(descriptor, select.EPOLLOUT)
         elif not control.knows(descriptor):
             del self._handlers[descriptor]  # closing took it out of the epoll as well
 
@@ -288,8 +290,8 @@ def _allow_many_descriptors() -> None:
 def _run_promptly() -> None:
     """Be woken at once also where every CPU decodes tokens; some hundred µs of work are no load to anybody.
 
-    The lowest real-time priority, not passed on to the history's thread (sched(7)). Allowed to root, or by
-    LimitRTPRIO; without it the daemon is only slower.
+    The lowest real-time priority, not passed on to the history's thread (sched(7)). The unit sets it before it
+    forbids to; without it the daemon is only slower.
     """
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))

@@ -302,7 +302,9 @@ class Engine:
         return drifts
 
     def apply(self, ids: Iterable[str] | None, noticed: Noticed) -> list[Drift]:
-        """Write what differs now, whatever holds, pauses and refusals say; one fsync for all originals.
+        """Write what differs now, whatever holds and refusals say; one fsync for all originals.
+
+        Ends the pauses of what is named; under a wider pause (an area, everything) a tunable stays paused.
 
         Raises:
             StoreError: the marks cannot be stored.

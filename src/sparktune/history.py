@@ -45,6 +45,8 @@ class History:
     ) -> None:
         self.error: str | None = None
         """Why the last attempt to store failed; None after one that worked. For the status."""
+        self.set_aside: Path | None = None
+        """Where a damaged file was put; None if there was none. For the status."""
         self._path = path
         self._limits = (days, rows)
         self._clock = clock
@@ -144,7 +146,7 @@ class History:
                 self._work(work)
             except CorruptHistoryError:
                 self._close_file()
-                set_aside(self._path, self._clock())
+                self.set_aside = set_aside(self._path, self._clock())
                 self._work(work)
         except (StoreError, CorruptHistoryError, sqlite3.Error, OSError) as error:
             # Disk full, read-only, out of descriptors: tried again, from opening on, with the next episode.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sparktune.attribution import Attributor
-from sparktune.model import Cause, CauseKind, Drift, Noticed, Verdict
+from sparktune.model import Action, Cause, CauseKind, Drift, Noticed, Verdict
 
 if TYPE_CHECKING:
     from sparktune.attribution import Glimpse
@@ -113,7 +113,7 @@ class Parrying:
         for answer in answers:
             drift = self._judge(answer)
             if drift is not None:
-                found.setdefault(answer.pid, []).append(replace(drift, took_us=answer.took_us))
+                found.setdefault(answer.pid, []).append(_timed(drift, answer.took_us))
             if not self._engine.holds(answer.held):
                 self._look_twice(answer.held)
         for pid, drifts in found.items():
@@ -156,6 +156,10 @@ class Parrying:
                     held.contest.rival = cause.process.label + parent
             self._keeper.remember_writer([drift.tunable for drift in drifts], cause.process)
         self._keeper.take_account(drifts, self._watches.noticed, cause)
+
+
+def _timed(drift: Drift, took_us: int) -> Drift:
+    return replace(drift, took_us=took_us) if drift.action is Action.HEALED else drift
 
 
 def _since_us(woke_s: float) -> int:

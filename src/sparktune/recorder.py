@@ -7,16 +7,17 @@ import secrets
 import time
 from bisect import bisect_left
 from collections import Counter, deque
-from dataclasses import replace
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sparktune import __version__
 from sparktune.attribution import label, writer
 from sparktune.episodes import Episodes
-from sparktune.errors import StoreError
+from sparktune.errors import SparktuneError, StoreError
 from sparktune.hardware import describe
 from sparktune.logs import DriftLog
 from sparktune.model import Action, Noticed
+from sparktune.places import make_directory
 from sparktune.publishing import Context, TunablesText, build_config, build_drift, build_status
 from sparktune.settings import on_disk_changed
 from sparktune.snapshot import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from sparktune.hardware import Host
     from sparktune.history import History
     from sparktune.model import Cause, Drift, Episode
     from sparktune.places import Places
@@ -74,7 +76,11 @@ class Recorder:
         self._versions = 0
         self._status_head = ""
         self._config_text = ""
-        self._complaint = ""
+        self._shown_host: Host | None = None
+        self._unsupported = ""
+        self._missing = False  # something of the last publication is not on disk
+        self._complained = False
+        self._history_told = False
         self._drifts: dict[str, Counter[str]] = {}
         self._heals: Counter[int] = Counter()
         self._heal_us_sum = 0
@@ -87,7 +93,7 @@ class Recorder:
         """Open the history, and publish what does not change by itself."""
         self._history = history
         history.start()
-        self._publish_file("hardware", encode(describe(self._tuner.host)))
+        self._publish_hardware()
 
     def stop(self) -> None:
         """Close the open episodes, publish once more, and store what is queued."""
@@ -143,6 +149,7 @@ class Recorder:
         checked = [held.version for held in self._tuner.engine.held.values()]
         self._changed |= (on_disk, sum(checked)) != (self._on_disk, self._versions)
         self._on_disk, self._versions = on_disk, sum(checked)
+        self._tell_history()
         self.verified()
 
     def touch(self, *, at_once: bool = False) -> None:
@@ -199,6 +206,13 @@ class Recorder:
         tell = self._log.info if episode.action in (Action.APPLIED, Action.HEALED) else self._log.warning
         tell(f"drift {episode.action.value}" if episode.action is not Action.APPLIED else "applied", **fields)
 
+    def _tell_history(self) -> None:
+        """The history is opened on its own thread: what it found there is known only later."""
+        aside = None if self._history is None else self._history.set_aside
+        if aside is not None and not self._history_told:
+            self._history_told = self._changed = True
+            self._log.error("a damaged store was set aside", file=str(aside))
+
     # -- publishing ------------------------------------------------------------------------------------------
 
     def publish_now(self) -> dict[str, Any]:
@@ -211,12 +225,24 @@ class Recorder:
     def publish(self) -> None:
         """Publish what changed. A sweep that changed nothing only tells in the status when it was."""
         self._number += 1
-        if self._changed or self._sweeps % _WHOLE_EVERY_SWEEPS == 0:
+        missed, self._missing = self._missing, False
+        if missed:
+            self._begin_again()
+        if self._changed or missed or self._sweeps % _WHOLE_EVERY_SWEEPS == 0:
             self._publish_whole()
         daemon = encode(self._daemon()).replace("\n", "\n  ")
         self._publish_file("status", f"{self._status_head}{daemon}\n}}")
+        if missed and not self._missing:
+            self._complained = False
+            self._log.info("published again")
         self._due = self._changed = False
         self._published_s = time.monotonic()
+
+    def _begin_again(self) -> None:
+        """Not everything of the last publication is on disk; perhaps the directory itself is gone."""
+        self._shown_host, self._config_text = None, ""
+        with suppress(SparktuneError):  # publishing will say why not
+            make_directory(self._places.run_dir, 0o755)
 
     def _publish_whole(self) -> None:
         context = self._context()
@@ -230,12 +256,13 @@ class Recorder:
         self._publish_file("counters", encode(self._counters()))
         self._publish_file("drift", encode(build_drift(self._tuner, list(self._latest))))
         self._publish_config()
+        self._publish_hardware()
 
     def publish_unsupported(self, why: str) -> None:
-        """Publish why this machine is not tuned."""
-        self._verified_at = timestamp()
-        status = build_status(self._tuner, replace(self._context(), unsupported=why))
-        self._publish_file("hardware", encode(describe(self._tuner.host)))
+        """Publish why this machine is not tuned; from now on every status says so."""
+        self._verified_at, self._unsupported = timestamp(), why
+        status = build_status(self._tuner, self._context())
+        self._publish_hardware()
         self._publish_file("tunables", self._tunables.compose(self._tuner, status.daemon))
         self._publish_file("drift", encode(build_drift(self._tuner, ())))
         self._publish_file("counters", encode(self._counters()))
@@ -248,12 +275,18 @@ class Recorder:
             self._publish_file("config", text)
             self._config_text = text
 
+    def _publish_hardware(self) -> None:
+        if self._tuner.host is not self._shown_host:
+            self._publish_file("hardware", encode(describe(self._tuner.host)))
+            self._shown_host = self._tuner.host
+
     def _publish_file(self, name: str, text: str) -> None:
         try:
             publish(self._places.run_dir, name, text)
         except StoreError as error:
-            if error.message != self._complaint:  # once, not at every sweep
-                self._complaint = error.message
+            self._missing = True
+            if not self._complained:  # once, not at every sweep and for every document
+                self._complained = True
                 self._log.error("cannot publish", error=error.message)
 
     def _context(self) -> Context:
@@ -263,11 +296,13 @@ class Recorder:
             on_disk=self._on_disk,
             warnings=tuple(self._warnings()),
             starting=self._verified_at is None,
+            unsupported=self._unsupported,
         )
 
     def _warnings(self) -> Iterable[Notice]:
         engine = self._tuner.engine
-        for store in (engine.originals, engine.marks):
+        history = () if self._history is None else (self._history,)
+        for store in (engine.originals, engine.marks, *history):
             if store.set_aside is not None:
                 says = f"a damaged store was set aside as {store.set_aside}; what was readable is kept"
                 yield Notice(area="", level="warning", says=says, do="look at it, then delete it")

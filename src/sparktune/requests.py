@@ -31,6 +31,8 @@ def check_names(engine: Engine, names: Any, *, also: tuple[str, ...] = ()) -> li
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError("ids must be a list of names")
+    if not names:
+        raise UsageError("no name given", hint="leave ids out for everything")
     originals = (entry.id for entry in engine.originals.all())
     known = {*engine.held, *originals, *(area.name for area in AREAS), *also}
     for name in names:

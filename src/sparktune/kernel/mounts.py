@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sparktune.kernel.root import Root
 
+_NO_DISK = "0:"
 _LEAST_FIELDS = 5  # id, parent, device, root, mount point
 _MOST_BYTES = 16 * 1024 * 1024
 """A machine that runs containers has a mount table of hundreds of KiB; half a table names the wrong disk."""
@@ -29,7 +30,13 @@ def device_of(root: Root, path: str) -> str | None:
     table = read_table(root)
     if table is None:
         return None
-    resolved = root.resolve(path) if root.exists(path) else path
+    number = _find(table, path)
+    if number is not None and number.startswith(_NO_DISK):  # a look at a dead NFS server would never end
+        return number
+    return _find(table, root.resolve(path)) if root.exists(path) else number
+
+
+def _find(table: bytes, resolved: str) -> str | None:
     best: tuple[int, str] | None = None
     for line in table.decode(errors="surrogateescape").splitlines():
         fields = line.split(" ")
