@@ -14,7 +14,7 @@ from sparktune.tuner import Tuner
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sparktune.engine import Held
+    from sparktune.held import Held
 
 READ_AHEAD = "/sys/block/nvme0n1/queue/read_ahead_kb"
 NVME = "nvme.nvme0n1.read_ahead_kb"

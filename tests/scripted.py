@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sparktune.contest import ContestRule
-from sparktune.engine import Engine, Held
+from sparktune.engine import Engine
 from sparktune.kernel.attribute import decode, encode, reading_of
 from sparktune.kernel.root import Root
 from sparktune.marks import Marks
@@ -16,6 +16,8 @@ from sparktune.originals import Originals
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from sparktune.held import Held
 
 RULE = ContestRule(after=5, window_s=60, hold_s=600)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sparktune.engine import Held
+    from sparktune.held import Held
     from sparktune.model import Tunable
     from sparktune.tuner import Tuner
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machines import Machine
-    from sparktune.engine import Engine, Held
+    from sparktune.engine import Engine
+    from sparktune.held import Held
     from sparktune.model import Value
     from sparktune.originals import Original
 

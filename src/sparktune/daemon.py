@@ -290,7 +290,7 @@ def _allow_many_descriptors() -> None:
 def _run_promptly() -> None:
     """Be woken at once also where every CPU decodes tokens; some hundred µs of work are no load to anybody.
 
-    The lowest real-time priority, not passed on to the history's thread (sched(7)). The unit sets it before it
+    The lowest real-time priority, not passed on to the history thread (sched(7)). The unit sets it before it
     forbids to; without it the daemon is only slower.
     """
     with suppress(OSError):

@@ -6,6 +6,7 @@ Decides nothing about single tunables: the engine does. Waits for nothing: the d
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from sparktune.engine import Held
+    from sparktune.held import Held
     from sparktune.recorder import Recorder
     from sparktune.restoring import Outcome
     from sparktune.supervision import Supervisor
@@ -73,9 +74,17 @@ class Keeper:
         self, names: Iterable[str] | None, noticed: Noticed, cause: Cause, device: str | None = None
     ) -> None:
         """Find some areas' tunables anew, apply what is new, put back what is no longer managed."""
+        before = {id_ for id_, held in self.engine.held.items() if held.left}
         adoptions = self.tuner.discover(names, device)
-        for held in (held for adoption in adoptions for held in adoption.left):
-            self._log.info("device left", tunable=held.tunable.id, noticed=cause.detail or noticed.value)
+        left = Counter(
+            (held.tunable.area, held.tunable.device)
+            for adoption in adoptions
+            for held in adoption.left
+            if held.tunable.id not in before
+        )
+        for (area, name), count in left.items():
+            seen = cause.detail or noticed.value
+            self._log.info("device left", area=area, device=name, tunables=count, noticed=seen)
         self.watches.synchronise(self.engine.held.values())
         added = {held.tunable.id for adoption in adoptions for held in adoption.added}
         if added:
@@ -88,8 +97,11 @@ class Keeper:
         self.recorder.touch()
 
     def look_again(self, cause: Cause) -> None:
-        """Judge everything anew after a request changed what may be healed."""
-        self._look(self.engine.choose(None), Noticed.REQUEST, cause)
+        """Judge everything anew after a request changed what may be healed.
+
+        As a sweep does: only `apply` ends a hold, or writes what disturbs traffic.
+        """
+        self._look(self.engine.choose(None), Noticed.SWEEP, cause)
 
     def _look(self, chosen: Iterable[Held], noticed: Noticed, cause: Cause) -> None:
         drifts = [self.engine.look(held, noticed) for held in chosen]

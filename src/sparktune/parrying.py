@@ -15,7 +15,7 @@ from sparktune.model import Action, Cause, CauseKind, Drift, Noticed, Verdict
 
 if TYPE_CHECKING:
     from sparktune.attribution import Glimpse
-    from sparktune.engine import Held
+    from sparktune.held import Held
     from sparktune.keeper import Keeper
     from sparktune.kernel.watch import WriteEvent
 
@@ -70,7 +70,7 @@ class Parrying:
             pid = event.pid
             for held in self._watches.find(event):
                 overwritten = engine.parry(held)
-                if pid not in glimpses and pid not in self._known:
+                if pid not in glimpses and not self._is_known(pid, woke_s):
                     glimpses[pid] = self.attributor.glimpse(pid, event.pidfd)
                 if overwritten is None:
                     unarmed.append((pid, held))
@@ -83,6 +83,10 @@ class Parrying:
             self._due_s = woke_s + BOOKS_AFTER_S
         if len(self._answers) > MOST_WAITING:
             self.keep_books()
+
+    def _is_known(self, pid: int, now_s: float) -> bool:
+        known = self._known.get(pid)
+        return known is not None and now_s - known[0] < _KNOWN_FOR_S
 
     def _look(self, unarmed: list[tuple[int, Held]], woke_s: float) -> None:
         noticed = self._watches.noticed
@@ -109,6 +113,7 @@ class Parrying:
         answers, self._answers = self._answers, []
         self._due_s = None
         self._know({answer.pid for answer in answers})
+        causes = {answer.pid: self._known[answer.pid][1] for answer in answers}
         found: dict[int, list[Drift]] = {}
         for answer in answers:
             drift = self._judge(answer)
@@ -117,7 +122,7 @@ class Parrying:
             if not self._engine.holds(answer.held):
                 self._look_twice(answer.held)
         for pid, drifts in found.items():
-            self._attribute(self._known[pid][1], drifts)
+            self._attribute(causes[pid], drifts)
         for event in events:
             event.close()
         if any(event.inode is None for event in events):

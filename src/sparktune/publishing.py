@@ -31,7 +31,7 @@ from sparktune.tunables import AREAS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sparktune.engine import Held
+    from sparktune.held import Held
     from sparktune.settings import Effective
     from sparktune.tuner import Tuner
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sparktune.model import Policy, Verdict
 
 if TYPE_CHECKING:
-    from sparktune.engine import Held
+    from sparktune.held import Held
 
 
 def remedy_for(held: Held) -> str:

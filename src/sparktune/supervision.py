@@ -7,6 +7,9 @@ import time
 
 import sdnotify
 
+_FEEDS_AFTER = 0.45
+"""Of the watchdog's interval: a sweep and a wake-up later it must not be more than half."""
+
 
 class Supervisor:
     """The service manager's side of the daemon. Source: sd_notify(3), sd_watchdog_enabled(3)."""
@@ -16,7 +19,7 @@ class Supervisor:
         self._listens = bool(os.environ.get("NOTIFY_SOCKET"))
         self._notifier = sdnotify.SystemdNotifier() if self._listens else None
         self._line = ""
-        self.feed_every_s = _watchdog_s() / 2 if self._listens else 0.0
+        self.feed_every_s = _FEEDS_AFTER * _watchdog_s() if self._listens else 0.0
 
     def ready(self, line: str) -> None:
         """Applied and verified once."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparktune.contest import ContestRule
-from sparktune.engine import Adoption, Engine
+from sparktune.engine import Engine
 from sparktune.hardware import detect
 from sparktune.marks import Marks
 from sparktune.model import Note, Policy
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sparktune.hardware import Host
+    from sparktune.held import Adoption
     from sparktune.restoring import Outcome
     from sparktune.settings import Effective, Settings
     from sparktune.tunables.area import Area

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from sparktune.engine import Held
+    from sparktune.held import Held
     from sparktune.kernel.watch import Inode, Watch, WriteEvent
 
 

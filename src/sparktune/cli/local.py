@@ -20,8 +20,8 @@ from sparktune.tuner import Tuner
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sparktune.engine import Held
     from sparktune.hardware import Host
+    from sparktune.held import Held
     from sparktune.kernel.root import Root
     from sparktune.places import Places
     from sparktune.settings import Effective

@@ -13,7 +13,7 @@ from sparktune.snapshot import fetch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparktune.engine import Held, PlannedWrite
+    from sparktune.held import Held, PlannedWrite
     from sparktune.places import Places
     from sparktune.tuner import Tuner
 

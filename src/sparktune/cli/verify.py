@@ -18,7 +18,7 @@ from sparktune.snapshot import exit_code
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparktune.engine import Held
+    from sparktune.held import Held
     from sparktune.tuner import Tuner
 
 BETWEEN_READINGS_S = 1.0
