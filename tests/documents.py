@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def make_status(*, age_s: float = 0.0, instance: str = "a1b2", number: int = 7) 
             version="0.1.0",
             instance=instance,
             number=number,
-            pid=4242,
+            pid=os.getpid(),
             started_at="2026-11-23T15:00:00.000000Z",
             verified_at=timestamp(),
             verified_monotonic=time.monotonic() - age_s,

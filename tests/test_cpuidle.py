@@ -330,7 +330,9 @@ def test_when_always_a_carrier_changes_nothing(machine: Machine) -> None:
 def test_disabling_everything_is_explained_on_a_gb10(machine: Machine) -> None:
     (note,) = notes(machine)
     assert (note.level, note.do) == ("info", "")
-    assert note.says.startswith("all idle states are disabled; the governor then uses LPI-0 all the same")
+    assert note.says.startswith(
+        "with this setting all idle states are disabled; the governor then uses LPI-0 all the same"
+    )
     assert "What it costs in watts is not known" in note.says
 
 

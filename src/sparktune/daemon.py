@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparktune import hardware, logs, settings
-from sparktune.control import MOST_CLIENTS, ControlServer
+from sparktune.control import MOST_CLIENTS, SOCKET_NAME, ControlServer
 from sparktune.errors import ConfigurationError, SparktuneError
 from sparktune.history import History
 from sparktune.keeper import Keeper
@@ -99,8 +99,7 @@ class Daemon:
         self.recorder.start(History(self.places.history, days=history.days, rows=history.rows))
         if self.places.root.is_real:
             self.triggers.open_others()
-        control = self._control = ControlServer(self.places.run_dir, Requests(self).answer)
-        self._register(control.fileno(), lambda: self._accept(control), select.EPOLLIN | select.EPOLLET)
+        self._listen()
         self.recorder.publish()
         self._tell_start()
         self.supervisor.ready(self.recorder.line)
@@ -180,6 +179,7 @@ class Daemon:
             self._control.drop_slow()
         if self.recorder.turn():
             self.supervisor.status(self.recorder.line)
+            self._listen_again()
 
     def _due_s(self) -> float:
         pause_s = self.engine.marks.next_end_s()
@@ -264,8 +264,23 @@ class Daemon:
 
     # -- control socket --------------------------------------------------------------------------------------
 
+    def _listen(self) -> None:
+        control = self._control = ControlServer(self.places.run_dir, Requests(self).answer)
+        self._register(control.fileno(), partial(self._accept, control), select.EPOLLIN | select.EPOLLET)
+
+    def _listen_again(self) -> None:
+        """Somebody may have deleted the run directory: a socket that nobody finds is none."""
+        if (self.places.run_dir / SOCKET_NAME).exists():
+            return
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        with suppress(SparktuneError):  # publishing has said what is wrong there; tried again with the next
+            self._listen()
+
     def _accept(self, control: ControlServer) -> None:
-        for _ in range(MOST_CLIENTS):  # told once each time one comes: out of descriptors, nothing spins
+        # More than ever wait. Told once each time one comes: out of descriptors, nothing spins.
+        for _ in range(2 * MOST_CLIENTS):
             descriptor = control.accept()
             if descriptor is not None:
                 self._register(descriptor, partial(self._serve, control, descriptor))

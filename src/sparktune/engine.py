@@ -103,6 +103,7 @@ class Engine:
         old.tunable.attribute.close()
         if (old.tunable.wanted, old.policy) != (tunable.wanted, policy):
             old.forgive()
+            old.contest.end()
         old.tunable, old.policy, old.layer, old.left, old.armed = tunable, policy, layer, "", None
         old.version += 1
         return None
@@ -307,7 +308,8 @@ class Engine:
         reading = tunable.attribute.read()
         restored = self.marks.find_restored(tunable.id)
         if restored is not None:
-            held.conclude(Verdict.UNMANAGED, reading, f"restored by {restored.by} at {restored.at}")
+            left = "" if self.originals.find(held.key) is None else "let go, not "
+            held.conclude(Verdict.UNMANAGED, reading, f"{left}restored by {restored.by} at {restored.at}")
             return None
         if held.policy is Policy.OFF:
             held.conclude(Verdict.UNMANAGED, reading, "policy is off")
@@ -338,7 +340,8 @@ class Engine:
             reason = "writing it disturbs traffic: done at start and by `sparktune apply`"
             return self._stand(held, Verdict.DRIFT, reading, reason)
         now_s = time.monotonic()
-        if noticed not in _UNCONTESTED and not held.contest.allows_heal(now_s, self.rule):
+        held_back = noticed is Noticed.RELOAD and held.contest.is_held(now_s)
+        if held_back or (noticed not in _UNCONTESTED and not held.contest.allows_heal(now_s, self.rule)):
             rival = held.contest.rival or "somebody"
             minutes = (held.contest.held_until_s - now_s) / 60
             reason = f"{rival} keeps writing it back; left alone for {minutes:.0f} min"

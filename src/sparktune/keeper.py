@@ -154,10 +154,12 @@ class Keeper:
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
         """Log what became of originals that the configuration no longer manages."""
+        outcomes = list(outcomes)
+        restored = [outcome for outcome in outcomes if outcome.outcome == "restored"]
+        if restored:
+            self._log.info("no longer managed: restored", tunables=len(restored), first=restored[0].id)
         for outcome in outcomes:
-            if outcome.outcome == "restored":
-                self._log.info("no longer managed: restored", tunable=outcome.id, value=outcome.value)
-            elif outcome.outcome in {"left", "failed"}:
+            if outcome.outcome in {"left", "failed"}:
                 self._log.warning(
                     "no longer managed: not restored", tunable=outcome.id, reason=outcome.reason
                 )

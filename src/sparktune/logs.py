@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 if "rich" not in sys.modules:  # structlog would load it for tracebacks nobody is shown: 4 MiB, 50 ms
@@ -40,9 +41,27 @@ def configure(log_format: LogFormat) -> None:
         processors += [_last(log_format)]
     structlog.configure(
         processors=processors,
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=_Stderr,
         cache_logger_on_first_use=True,
     )
+
+
+class _Stderr:
+    """Writes lines to stderr for as long as somebody reads them: a log must never end the daemon."""
+
+    def msg(self, line: str) -> None:
+        """Write a line."""
+        try:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+        except BrokenPipeError:  # the reader is gone for good, and what is still buffered would fail again
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
+        except OSError:  # a full disk: later lines may fit
+            pass
+
+    debug = info = warning = error = critical = msg
 
 
 def _last(log_format: LogFormat) -> Any:
@@ -70,17 +89,14 @@ class DriftLog:
 
     def __init__(self) -> None:
         """Start with a full allowance."""
-        self._began_s = 0.0
-        self._lines = 0
+        self._told_s: deque[float] = deque(maxlen=self.MOST)
         self._skipped = 0
 
     def allow(self, now_s: float) -> int | None:
         """None if nothing may be logged now; else how many were not since the last line."""
-        if now_s - self._began_s >= self.WINDOW_S:
-            self._began_s, self._lines = now_s, 0
-        if self._lines >= self.MOST:
+        if len(self._told_s) == self.MOST and now_s - self._told_s[0] < self.WINDOW_S:
             self._skipped += 1
             return None
-        self._lines += 1
+        self._told_s.append(now_s)
         skipped, self._skipped = self._skipped, 0
         return skipped

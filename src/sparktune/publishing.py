@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparktune.marks import EVERYTHING
 from sparktune.model import HostState, Policy, ReadingKind, Verdict
 from sparktune.remedy import remedy_for
 from sparktune.settings import flatten
@@ -87,7 +88,7 @@ def count(states: Iterable[Held]) -> Checked:
     there = [held for held in states if held.verdict not in _SPARE]
     read = sum(held.reading.kind is ReadingKind.VALUE for held in there)
     return Checked(
-        hold=verdicts[Verdict.OK],
+        hold=verdicts[Verdict.OK] + sum(held.verdict is Verdict.PAUSED and holds(held) for held in states),
         of=len(there),
         read=read,
         drift=verdicts[Verdict.DRIFT],
@@ -124,7 +125,7 @@ def build_status(tuner: Tuner, context: Context) -> Status:
     if context.unsupported:
         state = HostState.UNSUPPORTED
     summary = context.unsupported or _sum_up(tuner, checked, bad)
-    whole = [pause.until() for pause in pauses]
+    whole = [pause.until() for pause in pauses if pause.target == EVERYTHING]
     return Status(
         state=state.value,
         summary=summary,
@@ -136,7 +137,7 @@ def build_status(tuner: Tuner, context: Context) -> Status:
         areas=areas,
         not_holding=tuple(_not_holding(held) for held in bad[:MOST_NOT_HOLDING]),
         drifts=tuple(context.drifts[:MOST_DRIFTS]),
-        warnings=(*context.warnings, *_warnings(tuner)),
+        warnings=() if context.unsupported else (*context.warnings, *_warnings(tuner)),
         daemon=context.daemon,
     )
 
@@ -182,12 +183,17 @@ def _summarise(tuner: Tuner, name: str) -> AreaSummary:
         says = tuner.areas[name].absent or (reasons[0] if reasons else "nothing found")
         return AreaSummary(state="absent", says=says)
     worst = min((held.verdict for held in present), key=_WEIGHT.index)
+    ours = [held.verdict for held in present if not held.tunable.is_check]
+    if ours and all(verdict is Verdict.UNMANAGED for verdict in ours):
+        worst = Verdict.UNMANAGED
     if worst is Verdict.UNMANAGED:
         return _area(worst, f"{present[0].reason}; `sparktune apply` takes it back")
     says = area.say(tuner.host, tuner.settings, states)
     bad = sum(not holds(held) for held in present)
     if bad:
         says += f"; {bad} of {len(present)} do not hold"
+    if worst is Verdict.PAUSED:
+        says += " (healing is paused)"
     if policy is Policy.REPORT:
         says += " (reported, not healed)"
     return _area(worst, says)

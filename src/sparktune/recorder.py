@@ -191,10 +191,13 @@ class Recorder:
         first = episode.drifts[0]
         process = episode.cause.process
         by = label(process) if process else (episode.cause.detail or episode.cause.kind.value)
+        tunables = len({drift.tunable for drift in episode.drifts})
         fields: dict[str, Any] = {
-            "area": episode.area, "tunables": episode.count, "first": first.tunable, "wanted": first.wanted,
+            "area": episode.area, "tunables": tunables, "first": first.tunable, "wanted": first.wanted,
             "found": first.found, "by": by, "noticed": episode.noticed.value,
         }  # fmt: skip
+        if episode.count > tunables:
+            fields["changes"] = episode.count
         if process is not None:
             fields |= {"uid": process.uid, "unit": process.unit or "none"}
         if episode.took_us is not None:
@@ -270,7 +273,7 @@ class Recorder:
         self._publish_file("status", encode(status))
 
     def _publish_config(self) -> None:
-        text = encode(build_config(self._tuner.effective, on_disk=self._on_disk))
+        text = encode(build_config(self._tuner.effective, on_disk=self._is_on_disk()))
         if text != self._config_text:
             self._publish_file("config", text)
             self._config_text = text
@@ -289,11 +292,14 @@ class Recorder:
                 self._complained = True
                 self._log.error("cannot publish", error=error.message)
 
+    def _is_on_disk(self) -> bool:
+        return self._on_disk and not self._tuner.effective.error
+
     def _context(self) -> Context:
         return Context(
             daemon=self._daemon(),
             drifts=list(self._latest),
-            on_disk=self._on_disk,
+            on_disk=self._is_on_disk(),
             warnings=tuple(self._warnings()),
             starting=self._verified_at is None,
             unsupported=self._unsupported,

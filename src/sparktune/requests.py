@@ -6,7 +6,7 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from sparktune.errors import UsageError
+from sparktune.errors import RefusedError, UsageError
 from sparktune.marks import EVERYTHING
 from sparktune.model import Cause, CauseKind, Noticed
 from sparktune.tunables import AREAS
@@ -71,7 +71,7 @@ class Requests:
     def _apply(self, request: dict[str, Any], peer: Peer) -> Answer:
         daemon = self._daemon
         if daemon.tuner.switched_off:
-            raise UsageError("sparktune=off is on the kernel command line", hint="remove it and reboot")
+            raise RefusedError("sparktune=off is on the kernel command line", hint="remove it and reboot")
         ids = check_names(daemon.engine, request.get("ids"))
         drifts = daemon.engine.apply(ids, Noticed.REQUEST)
         cause = Cause(kind=CauseKind.UNKNOWN, detail=f"found when {peer} asked to apply")

@@ -50,7 +50,7 @@ class Checked:
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
     hold: int
-    """Verdict ok."""
+    """Read and as wanted; also while paused."""
     of: int
     """All that are there and managed."""
     read: int
@@ -542,7 +542,7 @@ def fetch(run_dir: Path, name: str) -> Published:
 
 
 def freshness(status: Mapping[str, Any]) -> tuple[float, bool]:
-    """Seconds since the last verification and whether that is fresh, of a parsed status.
+    """Seconds since the last verification, and whether that is fresh: young, and of a daemon that runs.
 
     A status from before a reboot lies in CLOCK_MONOTONIC's future: stale, not fresh for ever.
     """
@@ -553,7 +553,20 @@ def freshness(status: Mapping[str, Any]) -> tuple[float, bool]:
     if not isinstance(verified, int | float) or not isinstance(sweep_s, int | float):
         return 0.0, False
     age_s = time.monotonic() - verified
-    return max(age_s, 0.0), 0 <= age_s <= FRESH_SWEEPS * sweep_s
+    return max(age_s, 0.0), 0 <= age_s <= FRESH_SWEEPS * sweep_s and _is_running(daemon.get("pid"))
+
+
+def _is_running(pid: object) -> bool:
+    """Whether there is such a process. One that may not be asked is there; staleness tells the rest."""
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def as_down(published: Published) -> dict[str, Any]:
@@ -577,6 +590,6 @@ def describe_age(age_s: float) -> str:
 
 
 def exit_code(state: str, *, holds: bool = True) -> int:
-    """The command line's exit code for a state of the host; `holds`: nothing is in the list `not_holding`."""
+    """The command line's exit code for a state of the host; `holds`: something was checked and all holds."""
     code = {"ok": 0, "paused": 0, "down": 3, "unsupported": 5}.get(state, 4)
     return code if holds or code else 4

@@ -191,7 +191,11 @@ class Snapshot:
     def _published_clock(self, document: Document[Status]) -> Mapping[str, object]:
         if self._clock is None or self._clock[0] != document.stamp:
             daemon = document.model.daemon
-            clock = {"verified_monotonic": daemon.verified_monotonic, "sweep_s": daemon.sweep_s}
+            clock = {
+                "verified_monotonic": daemon.verified_monotonic,
+                "sweep_s": daemon.sweep_s,
+                "pid": daemon.pid,
+            }
             self._clock = (document.stamp, {"daemon": clock})
         return self._clock[1]
 

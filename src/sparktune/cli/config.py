@@ -27,7 +27,7 @@ def check(*, file: Path | None, as_json: bool) -> int:
     from sparktune import settings
 
     path = places().config if file is None else file
-    if file is not None and not file.exists():
+    if file is not None and not file.is_file():
         raise UsageError(f"{file}: no such file", hint="without a name the configured file is checked")
     problems = settings.check(path)
     screen = Screen()
@@ -38,6 +38,8 @@ def check(*, file: Path | None, as_json: bool) -> int:
             screen.say(str(problem))
     elif path.exists():
         screen.say(f"{path}: valid, with its drop-ins and host blocks")
+    elif Path(f"{path}.d").is_dir():
+        screen.say(f"{path}: not there, which is valid; its drop-ins in {path}.d are valid as well")
     else:
         screen.say(f"{path}: not there, which is valid: the defaults apply")
     return _EXIT_INVALID if problems else 0

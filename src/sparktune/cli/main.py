@@ -5,6 +5,7 @@ Must stay free of everything the commands need: `sparktune status` has 200 ms in
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -133,6 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        tell(SparktuneError("cannot write the output: no space left", hint="is the disk full?"))
         return EXIT_FAILURE
     return outcome if isinstance(outcome, int) else 0
 

@@ -79,6 +79,11 @@ def places(context: click.Context | None = None) -> Places:
         raise UsageError(
             f"--root {root}: no such directory", hint="sparktune simulate builds a tree to try things on"
         )
+    config = given.get("config")
+    if config is not None and not config.is_file():
+        raise UsageError(
+            f"--config {config}: no such file", hint="without --config a missing file means defaults"
+        )
     found = {
         name: context.meta.get(_META + name) or given.get(name) or root / default
         for name, default in _DEFAULTS.items()

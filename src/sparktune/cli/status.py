@@ -42,7 +42,9 @@ def status(*, short: bool, everything: bool, as_json: bool) -> int:
             _show(screen, document, published)
             if everything:
                 _show_tunables(screen, run_dir)
-        return exit_code(document["state"], holds=not document["not_holding"])
+        return exit_code(
+            document["state"], holds=not document["not_holding"] and document["checked"]["read"] > 0
+        )
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # damaged, or of another version
         raise DaemonNotRunningError(f"{run_dir}/status.json is damaged", hint=HINT_NO_DAEMON) from error
 
@@ -88,6 +90,8 @@ def _show_host(screen: Screen, document: dict[str, Any]) -> None:
     until = f", paused until {local_time(paused)}" if paused else ""
     screen.tell("mode", f"{document['mode']}{until}", column=_LABEL)
     on_disk = "as on disk" if config["on_disk"] == "same" else "the files changed since: sparktune reload"
+    if config["error"]:
+        on_disk = "not what is on disk"
     screen.tell("config", f"{config['sha256'][:12]}, {on_disk}", column=_LABEL)
     if config["error"]:
         screen.tell("", f"INVALID: {config['error']}", indent=_LABEL)

@@ -54,7 +54,8 @@ def verify(*, names: tuple[str, ...], as_json: bool) -> int:
             screen.head(state, says)
             if not supported:
                 screen.say("this machine is no GB10 and require_gb10 is on: the daemon writes nothing here")
-    return exit_code(state) if supported else _EXIT_UNSUPPORTED
+    holds_all = checked.hold == checked.of and checked.read > 0
+    return exit_code(state, holds=holds_all) if supported else _EXIT_UNSUPPORTED
 
 
 def _read(tuner: Tuner, chosen: Sequence[Held]) -> None:

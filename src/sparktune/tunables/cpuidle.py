@@ -15,7 +15,7 @@ from sparktune.kernel.attribute import FileAttribute, FixedAttribute
 from sparktune.kernel.connectx import has_carrier
 from sparktune.kernel.identity import identify_directory
 from sparktune.kernel.idle import EnteredStates, qos_holders, qos_latency_us
-from sparktune.model import Note, Policy, Reading, ReadingKind, Tunable, Verdict
+from sparktune.model import Note, Policy, Reading, ReadingKind, Tunable
 from sparktune.tunables.area import Area, Discovery, View
 
 if TYPE_CHECKING:
@@ -159,12 +159,14 @@ def _meaning(root: Root, chosen: Sequence[int], limit_us: int) -> list[Note]:
     shallowest = next(iter(states))
     if shallowest != "POLL":
         says = (
-            f"all idle states are disabled; the governor then uses {shallowest} all the same "
-            "(the CPU waits for an interrupt, clock stopped). What it costs in watts is not known"
+            f"with this setting all idle states are disabled; the governor then uses {shallowest} "
+            "all the same (the CPU waits for an interrupt, its clock stopped). What it costs in watts is "
+            "not known"
         )
         return [Note(area=AREA, level="info", says=says)]
     says = (
-        "all idle states but POLL are disabled: idle CPUs spin at full power and get hot (92 °C was seen). "
+        "with this setting all idle states but POLL are disabled: idle CPUs spin at full power and get hot "
+        "(92 °C was seen). "
         "What it costs in watts is not known"
     )
     do = ""
@@ -216,7 +218,9 @@ def inventory(host: Host, settings: Settings) -> object:
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
     """`LPI-0 only on 20 CPUs; deeper states not entered in the last 10 s`."""
-    settings_ok = [view for view in views if view.verdict is Verdict.OK and not view.tunable.is_check]
+    settings_ok = [
+        view for view in views if view.reading.value == view.tunable.wanted and not view.tunable.is_check
+    ]
     cpus = {view.tunable.device for view in settings_ok}
     if not cpus:
         return "no idle state is held"
@@ -228,7 +232,7 @@ def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
     said = f"{', '.join(names)} only on {len(cpus)} CPUs"
     if not judged:
         return said
-    entered = sum(view.verdict is not Verdict.OK for view in judged)
+    entered = sum(view.reading.value != view.tunable.wanted for view in judged)
     if entered:
         return f"{said}; yet disabled states were entered on {entered} CPUs"
     return f"{said}; deeper states not entered in the last {settings.sweep:g} s"

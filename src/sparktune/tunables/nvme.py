@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sparktune.kernel.attribute import FileAttribute
 from sparktune.kernel.identity import identify_directory, identify_disk
 from sparktune.kernel.mounts import device_of, read_table
-from sparktune.model import Note, Policy, Tunable, Verdict
+from sparktune.model import Note, Policy, Tunable
 from sparktune.tunables.area import Area, Discovery, View
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def inventory(host: Host, settings: Settings) -> object:
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
     """`read_ahead_kb 8192 on nvme0n1, dm-0`."""
-    holding = [view.tunable.device for view in views if view.verdict is Verdict.OK]
+    holding = [view.tunable.device for view in views if view.reading.value == view.tunable.wanted]
     value = kernel_value(settings.nvme.read_ahead_kb, host.page_size_kib)
     if not holding:
         return f"read_ahead_kb {value} holds nowhere"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparktune.kernel.attribute import FileAttribute
 from sparktune.kernel.identity import identify_directory
-from sparktune.model import Policy, Tunable, Verdict
+from sparktune.model import Policy, Tunable
 from sparktune.tunables.area import Area, Discovery, View
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def inventory(host: Host, settings: Settings) -> object:
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
     """What holds, and what that does not mean."""
-    holding = sum(view.verdict is Verdict.OK for view in views)
+    holding = sum(view.reading.value == view.tunable.wanted for view in views)
     mode = settings.roce.default_roce_mode
     return f"RDMA-CM default mode {mode} on {holding} of {len(views)} ports; says nothing about NCCL"
 
