@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sparktune.history import History
     from sparktune.model import Cause, Drift, Episode
     from sparktune.places import Places
+    from sparktune.settings import Effective
     from sparktune.tuner import Tuner
     from sparktune.watches import Watches
 
@@ -75,7 +76,7 @@ class Recorder:
         self._on_disk = True
         self._versions = 0
         self._status_head = ""
-        self._config_text = ""
+        self._shown_config: tuple[Effective, bool] | None = None
         self._shown_host: Host | None = None
         self._unsupported = ""
         self._missing = False  # something of the last publication is not on disk
@@ -243,7 +244,7 @@ class Recorder:
 
     def _begin_again(self) -> None:
         """Not everything of the last publication is on disk; perhaps the directory itself is gone."""
-        self._shown_host, self._config_text = None, ""
+        self._shown_host = self._shown_config = None
         with suppress(SparktuneError):  # publishing will say why not
             make_directory(self._places.run_dir, 0o755)
 
@@ -251,9 +252,8 @@ class Recorder:
         context = self._context()
         status = build_status(self._tuner, context)
         self.line = f"{status.state}: {status.summary}"
-        head, key, _ = encode(status).rpartition(
-            '"daemon": '
-        )  # its last field, and the one that always changes
+        # `daemon` is the last field, and the one that always changes.
+        head, key, _ = encode(status).rpartition('"daemon": ')
         self._status_head = head + key
         self._publish_file("tunables", self._tunables.compose(self._tuner, context.daemon))
         self._publish_file("counters", encode(self._counters()))
@@ -273,10 +273,10 @@ class Recorder:
         self._publish_file("status", encode(status))
 
     def _publish_config(self) -> None:
-        text = encode(build_config(self._tuner.effective, on_disk=self._is_on_disk()))
-        if text != self._config_text:
-            self._publish_file("config", text)
-            self._config_text = text
+        shown = (self._tuner.effective, self._is_on_disk())
+        if shown != self._shown_config:
+            self._publish_file("config", encode(build_config(shown[0], on_disk=shown[1])))
+            self._shown_config = shown
 
     def _publish_hardware(self) -> None:
         if self._tuner.host is not self._shown_host:

@@ -12,12 +12,10 @@ import time
 from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from sparktune.errors import DaemonNotRunningError, StoreError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HINT_NO_DAEMON = "is the daemon running? systemctl status sparktune"
 
@@ -562,11 +560,12 @@ def _is_running(pid: object) -> bool:
         return False
     try:
         os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):
+    except (OSError, OverflowError):
         return True
-    return True
+    return not stat.rpartition(b")")[2].startswith(b" Z")  # killed, and not yet buried
 
 
 def as_down(published: Published) -> dict[str, Any]:
