@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparktune.attribution import Attributor, label, writer
+from sparktune.attribution import Attributor, writer
 from sparktune.kernel import process as kernel
 from sparktune.model import Cause, CauseKind, Process
 from sparktune.snapshot import Writer
@@ -366,5 +366,5 @@ def test_a_kernel_event_is_told_by_its_detail() -> None:
 
 
 def test_a_process_in_one_word() -> None:
-    assert label(Process(pid=811, comm="bash")) == "bash[811]"
-    assert label(Process(pid=811)) == "?[811]"
+    assert Process(pid=811, comm="bash").label == "bash[811]"
+    assert Process(pid=811).label == "?[811]"

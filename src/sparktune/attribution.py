@@ -175,11 +175,6 @@ def writer(cause: Cause) -> Writer:
     )
 
 
-def label(process: Process) -> str:
-    """A process in one word: `bash[811]`; `?[811]` when its name was not seen."""
-    return process.label
-
-
 def _read_writer(pid: int, directory: int, identity: Identity | None) -> Process:
     exited = identity is not None and identity.exited
     return Process(

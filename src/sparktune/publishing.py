@@ -49,7 +49,6 @@ _WEIGHT = (
     Verdict.UNMANAGED,
     Verdict.ABSENT,
 )
-_DEGRADED = frozenset({Verdict.FAILED, Verdict.BLOCKED, Verdict.CONTESTED})
 _SPARE = frozenset({Verdict.ABSENT, Verdict.UNMANAGED})
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sparktune import __version__
-from sparktune.attribution import label, writer
+from sparktune.attribution import writer
 from sparktune.episodes import Episodes
 from sparktune.errors import SparktuneError, StoreError
 from sparktune.hardware import describe
@@ -191,7 +191,7 @@ class Recorder:
             return
         first = episode.drifts[0]
         process = episode.cause.process
-        by = label(process) if process else (episode.cause.detail or episode.cause.kind.value)
+        by = process.label if process else (episode.cause.detail or episode.cause.kind.value)
         tunables = len({drift.tunable for drift in episode.drifts})
         fields: dict[str, Any] = {
             "area": episode.area, "tunables": tunables, "first": first.tunable, "wanted": first.wanted,

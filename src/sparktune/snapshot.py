@@ -449,10 +449,6 @@ class Counters:
     """How long the last one took, in µs."""
 
 
-DOCUMENTS = ("status", "tunables", "drift", "hardware", "config", "counters")
-"""The files in the run directory, each `NAME.json`."""
-
-
 def timestamp(moment: datetime | None = None) -> str:
     """RFC 3339 UTC with microseconds: `2026-11-23T16:31:00.000001Z`."""
     moment = datetime.now(UTC) if moment is None else moment.astimezone(UTC)

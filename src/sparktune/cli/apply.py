@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from sparktune.places import Places
 
-_EXIT_FAILURE = 1
-
 
 @click.command()
 @names_argument
