@@ -14,6 +14,8 @@ from sparktune.snapshot import (
     ConfigReport,
     ConfigSummary,
     ConfigValue,
+    Conflict,
+    Conflicts,
     Counters,
     Daemon,
     DriftReport,
@@ -22,6 +24,7 @@ from sparktune.snapshot import (
     Hardware,
     HostSummary,
     LastDrift,
+    Neighbour,
     NotHolding,
     Status,
     Tunables,
@@ -59,6 +62,23 @@ DRIFT = DriftSummary(
     reason="",
     took_us=4100,
     by=WRITER,
+)
+
+CONFLICT = Conflict(
+    who="udev rule",
+    unit=None,
+    file="/etc/udev/rules.d/60-read-ahead.rules",
+    line=3,
+    text='ATTR{queue/read_ahead_kb}="4096"',
+    area="nvme",
+    attribute="/sys/block/nvme0n1/queue/read_ahead_kb",
+    tunables=1,
+    ids=("nvme.nvme0n1.read_ahead_kb",),
+    value="4096",
+    wanted=8192,
+    agrees=False,
+    says="sets read_ahead_kb of nvme0n1 to 4096 KiB, sparktune holds 8192 KiB",
+    do="take it out of there",
 )
 
 
@@ -154,6 +174,13 @@ def make_hardware() -> Hardware:
         page_size_kib=4,
         os_release="Ubuntu 24.04.3 LTS",
         dgx_release="DGX Spark 7.2.3",
+        conflicts=Conflicts(
+            looked_at="2026-11-23T16:00:01.000000Z",
+            files=87,
+            found=(CONFLICT,),
+            neighbours=(Neighbour(unit="tlp.service", file="/etc/tlp.conf", says="governor"),),
+            gaps=("/etc/cron.d/x: not readable",),
+        ),
     )
 
 

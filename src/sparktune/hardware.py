@@ -18,12 +18,13 @@ from sparktune.cpus import (
     read_capacities,
     read_parts,
 )
-from sparktune.snapshot import ClusterInfo, EvidenceItem, Hardware
+from sparktune.snapshot import NOT_LOOKED, ClusterInfo, EvidenceItem, Hardware
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sparktune.kernel.root import Root
+    from sparktune.snapshot import Conflicts
 
 __all__ = ["Cluster", "Evidence", "Host", "describe", "detect", "format_cpu_list"]
 
@@ -126,8 +127,8 @@ def detect(root: Root) -> Host:
     )
 
 
-def describe(host: Host) -> Hardware:
-    """The machine as it is published."""
+def describe(host: Host, conflicts: Conflicts = NOT_LOOKED) -> Hardware:
+    """The machine as it is published, with the conflicts that were found on it."""
     return Hardware(
         verdict=host.verdict,
         evidence=tuple(
@@ -154,6 +155,7 @@ def describe(host: Host) -> Hardware:
         page_size_kib=host.page_size_kib,
         os_release=host.os_release,
         dgx_release=host.dgx_release,
+        conflicts=conflicts,
     )
 
 

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
     from sparktune.held import Held
     from sparktune.settings import Effective
+    from sparktune.snapshot import Conflicts
     from sparktune.tuner import Tuner
 
 MOST_NOT_HOLDING = 20
 MOST_DRIFTS = 5
+MOST_CONFLICTS = 3
 
 _WEIGHT = (
     Verdict.FAILED,
@@ -242,6 +244,18 @@ def _warnings(tuner: Tuner) -> Iterable[Notice]:
         yield Notice(
             area=note.area, level="warning" if note.level == "warning" else "info", says=note.says, do=note.do
         )
+
+
+def warn_of_conflicts(conflicts: Conflicts) -> Iterable[Notice]:
+    """The conflicts that do not agree with what is held: the state is not theirs to change, but say so."""
+    differing = [one for one in conflicts.found if not one.agrees]
+    for one in differing[:MOST_CONFLICTS]:
+        says = f"{one.who} ({one.file}:{one.line}) {one.says}"
+        yield Notice(area=one.area, level="warning", says=says, do=one.do)
+    more = len(differing) - MOST_CONFLICTS
+    if more > 0:
+        says = f"{more} more conflicts with other tuners"
+        yield Notice(area="", level="warning", says=says, do="sparktune detect shows them all")
 
 
 def tunable_state(tuner: Tuner, held: Held, *, verified_at: str | None) -> TunableState:

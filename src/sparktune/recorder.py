@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import secrets
 import time
@@ -18,9 +19,17 @@ from sparktune.hardware import describe
 from sparktune.logs import DriftLog
 from sparktune.model import Action, Noticed
 from sparktune.places import make_directory
-from sparktune.publishing import Context, TunablesText, build_config, build_drift, build_status
+from sparktune.publishing import (
+    Context,
+    TunablesText,
+    build_config,
+    build_drift,
+    build_status,
+    warn_of_conflicts,
+)
 from sparktune.settings import on_disk_changed
 from sparktune.snapshot import (
+    NOT_LOOKED,
     Counters,
     Daemon,
     DriftSummary,
@@ -41,6 +50,7 @@ if TYPE_CHECKING:
     from sparktune.model import Cause, Drift, Episode
     from sparktune.places import Places
     from sparktune.settings import Effective
+    from sparktune.snapshot import Conflicts
     from sparktune.tuner import Tuner
     from sparktune.watches import Watches
 
@@ -77,7 +87,8 @@ class Recorder:
         self._versions = 0
         self._status_head = ""
         self._shown_config: tuple[Effective, bool] | None = None
-        self._shown_host: Host | None = None
+        self._conflicts = NOT_LOOKED
+        self._shown_hardware: tuple[Host, Conflicts] | None = None
         self._unsupported = ""
         self._missing = False  # something of the last publication is not on disk
         self._complained = False
@@ -158,6 +169,11 @@ class Recorder:
         self._due = self._changed = True
         if at_once:
             self._published_s = 0.0
+
+    def publish_conflicts(self, found: Conflicts) -> None:
+        """Take over what a look for conflicts found; published with the next documents."""
+        self._conflicts = found
+        self.touch()
 
     # -- episodes --------------------------------------------------------------------------------------------
 
@@ -244,7 +260,7 @@ class Recorder:
 
     def _begin_again(self) -> None:
         """Not everything of the last publication is on disk; perhaps the directory itself is gone."""
-        self._shown_host = self._shown_config = None
+        self._shown_hardware = self._shown_config = None
         with suppress(SparktuneError):  # publishing will say why not
             make_directory(self._places.run_dir, 0o755)
 
@@ -279,9 +295,10 @@ class Recorder:
             self._shown_config = shown
 
     def _publish_hardware(self) -> None:
-        if self._tuner.host is not self._shown_host:
-            self._publish_file("hardware", encode(describe(self._tuner.host)))
-            self._shown_host = self._tuner.host
+        shown = (self._tuner.host, self._conflicts)
+        if self._shown_hardware is None or any(map(operator.is_not, shown, self._shown_hardware)):
+            self._publish_file("hardware", encode(describe(*shown)))
+            self._shown_hardware = shown
 
     def _publish_file(self, name: str, text: str) -> None:
         try:
@@ -317,6 +334,7 @@ class Recorder:
             yield Notice(
                 area="", level="warning", says=says, do=f"is there room in {self._places.state_dir}?"
             )
+        yield from warn_of_conflicts(self._conflicts)
         if self._watches.events != "fanotify+pid":
             says = f"changes are seen by {self._watches.events}: who made them is not known"
             yield Notice(area="", level="info", says=says, do="run the daemon as root (CAP_SYS_ADMIN)")

@@ -366,6 +366,75 @@ class ClusterInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A line of some file that sets what sparktune sets. Told, never changed."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    who: str
+    """Who acts on the line: `udev rule`, `TuneD, profile hpc-compute`, `tune.service`."""
+    unit: str | None
+    """The systemd unit by which it acts; null if there is none."""
+    file: str
+    """The file."""
+    line: int
+    """Number of the line, from 1."""
+    text: str
+    """The line, cut, and without secrets; empty if not every user may read the file."""
+    area: str
+    """The area it is about."""
+    attribute: str
+    """One of the attributes it sets, of those that differ if any do; empty if it is about the whole area."""
+    tunables: int
+    """How many tunables it sets."""
+    ids: tuple[str, ...]
+    """Their ids, at most eight."""
+    value: str | None
+    """What it sets, as written there; null if only running it would tell."""
+    wanted: int | str | None
+    """What sparktune wants of the attribute."""
+    agrees: bool | None
+    """Whether both want the same; null if that cannot be said."""
+    says: str
+    """What it does, in one sentence."""
+    do: str
+    """What a person can do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A tuner that is enabled and sets nothing of ours: no conflict."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    unit: str
+    """Its systemd unit."""
+    file: str
+    """Where it is enabled or configured."""
+    says: str
+    """What it sets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflicts:
+    """Who else is told to set what sparktune sets, as far as files tell."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    looked_at: str | None
+    """When the look ended, RFC 3339 UTC; null before the first one, and where nothing is tuned."""
+    files: int
+    """How many files were read."""
+    found: tuple[Conflict, ...]
+    """The conflicts, by kind of file, at most 100."""
+    neighbours: tuple[Neighbour, ...]
+    """Known tuners beside sparktune."""
+    gaps: tuple[str, ...]
+    """What could not be looked at, and why."""
+
+
+NOT_LOOKED = Conflicts(looked_at=None, files=0, found=(), neighbours=(), gaps=())
+"""Before the first look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """The machine and the evidence."""
 
@@ -396,6 +465,8 @@ class Hardware:
     """PRETTY_NAME of /etc/os-release."""
     dgx_release: str
     """DGX_NAME and version of /etc/dgx-release; empty if there is none."""
+    conflicts: Conflicts
+    """Who else is told to set what sparktune sets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

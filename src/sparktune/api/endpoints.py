@@ -31,7 +31,7 @@ PATHS = {
     "/tunables/{id}": "one of them, with why, source, risk and configuration layer",
     "/drift": "what does not hold now, and the latest episodes",
     "/history": "episodes, newest first; ?since=, ?until=, ?tunable=, ?limit=, ?cursor=",
-    "/hardware": "the machine and the evidence",
+    "/hardware": "the machine, the evidence, and other tuners that set what sparktune sets",
     "/config": "the effective configuration and where each value comes from",
     "/metrics": "Prometheus text",
     "/healthz": "200 while the daemon looks, 503 with the reason when not",
@@ -96,7 +96,7 @@ class Endpoints:
         return self._published(self._snapshot.drift)
 
     async def hardware(self) -> Response:
-        """The machine and the evidence, as published."""
+        """The machine, the evidence, and conflicts with other tuners, as published."""
         return self._published(self._snapshot.hardware)
 
     async def config(self) -> Response:

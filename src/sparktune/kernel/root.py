@@ -86,6 +86,13 @@ class Root:
             return False
         return True
 
+    def link(self, name: str) -> str | None:
+        """Where a link points to, as it says itself; None if it is no link."""
+        try:
+            return os.readlink(self.path(name))  # noqa: PTH115 - text as it is, not a path
+        except (OSError, ValueError):  # a file, or nothing at all
+            return None
+
     def resolve(self, name: str) -> str:
         """The host's name of what `name` points to after all links: `/sys/devices/pci0004:00/…`."""
         # realpath: Path.resolve raises RuntimeError for a loop of links before Python 3.13

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sparktune.errors import SparktuneError
@@ -28,6 +29,16 @@ _OF_A_SERVICE = {
     "LISTEN_FDS",
 }
 """Variables by which the children would believe that systemd had started them."""
+
+
+_LIBRARIES = Path(__file__).parents[2]
+"""Where this package lies. As a Debian package that is a folder which only /usr/bin/sparktune knows of."""
+
+
+def _interpreter() -> list[str]:
+    """This interpreter, as isolated from what else is installed as it is itself."""
+    given = {"-S": sys.flags.no_site, "-B": sys.dont_write_bytecode}
+    return [sys.executable, "-P", *(flag for flag, is_set in given.items() if is_set)]
 
 
 class Signals:
@@ -77,12 +88,13 @@ class Child:
             SparktuneError: it cannot be started.
         """
         self.name = name
-        program = [sys.executable, "-P", "-m", "sparktune.simulate.child", str(os.getpid()), module]
+        program = [*_interpreter(), "-m", "sparktune.simulate.child", str(os.getpid()), module]
+        kept = {key: value for key, value in os.environ.items() if key not in _OF_A_SERVICE}
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
                 [*program, *arguments],
                 stdin=subprocess.DEVNULL,
-                env={key: value for key, value in os.environ.items() if key not in _OF_A_SERVICE},
+                env=kept | {"PYTHONPATH": str(_LIBRARIES)},
                 process_group=0,
             )
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sparktune.simulate.disks import DEFAULT_READ_AHEAD_KB, build_bdi
@@ -68,6 +68,8 @@ class Software:
         is_dgx_os: whether /etc/dgx-release and the hot-plug switch are there.
         modules: what is loaded.
         mounts: file systems on block devices, the root first.
+        files: text of further files, by the host's names for them.
+        links: what further links lead to, by the host's names.
     """
 
     firmware: Mapping[str, str]
@@ -78,6 +80,8 @@ class Software:
     is_dgx_os: bool = True
     modules: tuple[str, ...]
     mounts: tuple[Mount, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_software(writer: TreeWriter, software: Software) -> None:
@@ -98,6 +102,11 @@ def build_software(writer: TreeWriter, software: Software) -> None:
         writer.write(f"/sys/module/{module}", {"initstate": "live", "refcnt": 1})
     if "rdma_cm" in software.modules:
         writer.make_directory("/sys/kernel/config/rdma_cm")
+    for name, text in software.files.items():
+        directory, _, file = name.rpartition("/")
+        writer.write(directory, {file: text.rstrip("\n")})
+    for name, target in software.links.items():
+        writer.link(name, target)
 
 
 def add_nfs(writer: TreeWriter, mount_point: str, number: int) -> None:

@@ -131,7 +131,8 @@ def _claim(directory: Path) -> None:
 
 
 def _clear(directory: Path) -> None:
-    names = ("sys", "proc", *(f"etc/{name}" for name in software.FILES_IN_ETC))
+    further = (name[1:] for one in MACHINES.values() for name in (*one.software.files, *one.software.links))
+    names = ("sys", "proc", *(f"etc/{name}" for name in software.FILES_IN_ETC), *further)
     for path in (directory / name for name in names):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sparktune.simulate import rivals
 from sparktune.simulate.disks import Controller, Disk, default_disk, hidden_path, mapped_disk, nvme_disk
 from sparktune.simulate.fabric import Interface
 from sparktune.simulate.pci import Function
@@ -258,6 +259,11 @@ MACHINES: Mapping[str, Machine] = {
         about="a DGX Spark whose kernel names and orders the idle states otherwise, and has three of them",
         processor=replace(_GB10_CPUS, states=_OTHER_STATES, idle_driver="psci_idle"),
         software=replace(_DGX_OS, kernel="7.0.0-1004-nvidia"),
+    ),
+    "other-tuners": replace(
+        _GB10,
+        about="a DGX Spark on which TuneD, a udev rule and a unit of the owner set what sparktune sets",
+        software=replace(_DGX_OS, files=rivals.FILES, links=rivals.LINKS),
     ),
     "multipath": replace(
         _GB10,
