@@ -110,10 +110,40 @@ def test_ending_a_fight_forgets_it_all() -> None:
     contest = Contest()
     fight(contest, 0.0)
     fight(contest, contest.held_until_s)
-    contest.rival = "bash[811]"
+    contest.accuse("bash", "bash[811]", 0.0)
     contest.end()
-    assert (contest.rival, contest.is_held(0.0)) == ("", False)
+    assert (contest.rivals, contest.is_held(0.0)) == ("", False)
     assert fight(contest, 0.0) == 600
+
+
+def test_a_rival_with_many_pids_is_named_once_with_the_latest() -> None:
+    contest = Contest()
+    for pid in range(900, 950):
+        contest.accuse("sleep bash[811]", f"sleep[{pid}]", 0.0)
+    fight(contest, 0.0)
+    assert contest.describe() == "sleep[949] keeps writing it back; left alone for 10 min"
+
+
+def test_of_several_rivals_the_latest_three_are_named() -> None:
+    contest = Contest()
+    for name in "abcdb":
+        contest.accuse(name, name, 0.0)
+    fight(contest, 0.0)
+    assert contest.describe() == "c and d and b keep writing it back; left alone for 10 min"
+
+
+def test_who_wrote_long_before_the_fight_is_no_rival() -> None:
+    contest = Contest()
+    contest.accuse("old", "old[1]", 0.0)
+    contest.accuse("new", "new[2]", 50.0)
+    fight(contest, 61.0)
+    assert contest.rivals == "new[2]"
+
+
+def test_a_rival_who_was_not_seen_is_somebody() -> None:
+    contest = Contest()
+    fight(contest, 0.0)
+    assert contest.describe() == "somebody keeps writing it back; left alone for 10 min"
 
 
 @given(st.lists(st.floats(0, 100_000), max_size=60), st.integers(1, 10))

@@ -516,7 +516,7 @@ def test_five_heals_then_the_sixth_drift_is_left_standing_and_told(
     engine: Engine, disk: ScriptedAttribute, one: Held
 ) -> None:
     engine.apply(None, Noticed.START)
-    one.contest.rival = "bash[811]"
+    engine.accuse(one, "bash", "bash[811]")
     assert fight(engine, disk, one, 6) == [Action.HEALED] * 5 + [Action.LEFT]
     assert (one.verdict, disk.value) == (Verdict.CONTESTED, 69)
     assert one.reason == "bash[811] keeps writing it back; left alone for 10 min"
@@ -527,6 +527,33 @@ def test_a_contested_tunable_is_told_once_however_often_it_is_written(
 ) -> None:
     engine.apply(None, Noticed.START)
     assert fight(engine, disk, one, 20) == [Action.HEALED] * 5 + [Action.LEFT]
+
+
+def test_a_rival_who_is_known_only_later_is_named_all_the_same(
+    engine: Engine, disk: ScriptedAttribute, one: Held
+) -> None:
+    engine.apply(None, Noticed.START)
+    fight(engine, disk, one, 6)
+    assert one.reason == "somebody keeps writing it back; left alone for 10 min"
+    engine.accuse(one, "bash", "bash[811]")
+    assert one.reason == "bash[811] keeps writing it back; left alone for 10 min"
+    assert fight(engine, disk, one, 1) == []
+
+
+def test_a_parry_that_is_booked_after_the_fight_was_given_up_does_not_hide_that(
+    engine: Engine, disk: ScriptedAttribute, one: Held
+) -> None:
+    engine.apply(None, Noticed.START)
+    disk.value = 64
+    found = engine.parry(one)
+    assert found is not None
+    fight(engine, disk, one, 5)
+    assert one.verdict is Verdict.CONTESTED
+    drift = engine.account(one, found, Noticed.FANOTIFY)
+    assert drift is not None
+    assert (drift.action, drift.found) == (Action.HEALED, 64)
+    assert (one.verdict, one.heals) == (Verdict.CONTESTED, 5)
+    assert engine.holds(one)  # nothing more to look at
 
 
 def test_a_sweep_leaves_a_contested_value_alone(engine: Engine, disk: ScriptedAttribute, one: Held) -> None:

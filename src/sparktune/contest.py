@@ -1,4 +1,4 @@
-"""When to stop fighting: counts the heals of one tunable and says when the next one must not happen."""
+"""When to stop fighting: counts the heals of one tunable, says when the next must not be, and who is why."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 LONGEST_HOLD_S = 24 * 3600.0
 _DOUBLINGS = 20
 _MOST_HEALS = 1000  # the highest `after`: older ones decide nothing
+_MOST_RIVALS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +32,10 @@ class Contest:
 
     Attributes:
         held_until_s: the end of the hold; 0 when none was ever needed.
-        rival: who was seen writing last, for people.
     """
 
     held_until_s: float = 0.0
-    rival: str = ""
+    _rivals: dict[str, tuple[float, str]] = field(default_factory=dict)
     _heals: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_HEALS))
     _level: int = 0
     _hold_s: float = 0.0
@@ -60,6 +60,7 @@ class Contest:
         self.held_until_s = now_s + self._hold_s
         self._level += 1
         self._heals.clear()
+        self._rivals = {who: seen for who, seen in self._rivals.items() if now_s - seen[0] <= rule.window_s}
         return False
 
     def has_room(self, rule: ContestRule) -> bool:
@@ -70,9 +71,32 @@ class Contest:
         """Note a heal."""
         self._heals.append(now_s)
 
+    def accuse(self, who: str, name: str, now_s: float) -> None:
+        """Note who was seen writing.
+
+        Args:
+            who: tells one rival from another, whatever its pid is this time.
+            name: for people.
+            now_s: when.
+        """
+        self._rivals.pop(who, None)
+        self._rivals[who] = now_s, name
+        while len(self._rivals) > _MOST_RIVALS:
+            del self._rivals[next(iter(self._rivals))]
+
+    @property
+    def rivals(self) -> str:
+        """The latest rivals, for people; empty if nobody was seen."""
+        return " and ".join(name for _, name in self._rivals.values())
+
+    def describe(self) -> str:
+        """Why the value is left standing."""
+        who = f"{self.rivals or 'somebody'} {'keep' if len(self._rivals) > 1 else 'keeps'}"
+        return f"{who} writing it back; left alone for {self._hold_s / 60:.0f} min"
+
     def end(self) -> None:
         """Forget the fight: a person said `apply`."""
         self.held_until_s = 0.0
-        self.rival = ""
+        self._rivals.clear()
         self._heals.clear()
         self._level = 0

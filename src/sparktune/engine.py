@@ -183,7 +183,16 @@ class Engine:
         reading = decode(found, "integer" if isinstance(wanted, int) else "text")
         if wanted is None or held.left or reading.kind is not ReadingKind.VALUE:
             return self.look(held, noticed)
+        if held.verdict is Verdict.CONTESTED:  # parried before the fight was given up, and booked after it
+            held.heals += 1
+            return self._drift(held, reading, Action.HEALED)
         return self._healed(held, reading, wanted, Action.HEALED)
+
+    def accuse(self, held: Held, who: str, name: str) -> None:
+        """Note a rival; a fight may have been given up before it was known who wrote."""
+        held.contest.accuse(who, name, time.monotonic())
+        if held.verdict is Verdict.CONTESTED:
+            held.conclude(held.verdict, held.reading, held.contest.describe())
 
     def holds(self, held: Held) -> bool:
         """Whether a tunable that was concluded to hold does so now."""
@@ -342,10 +351,7 @@ class Engine:
         now_s = time.monotonic()
         held_back = noticed is Noticed.RELOAD and held.contest.is_held(now_s)
         if held_back or (noticed not in _UNCONTESTED and not held.contest.allows_heal(now_s, self.rule)):
-            rival = held.contest.rival or "somebody"
-            minutes = (held.contest.held_until_s - now_s) / 60
-            reason = f"{rival} keeps writing it back; left alone for {minutes:.0f} min"
-            return self._stand(held, Verdict.CONTESTED, reading, reason)
+            return self._stand(held, Verdict.CONTESTED, reading, held.contest.describe())
         return self._heal(held, reading, noticed)
 
     def _stand(
@@ -353,8 +359,6 @@ class Engine:
     ) -> Drift | None:
         """Leave it as it is; a drift only if that is news."""
         known = held.verdict is verdict and (verdict is Verdict.CONTESTED or held.reading == reading)
-        if known and verdict is Verdict.CONTESTED:
-            reason = held.reason
         held.conclude(verdict, reading, reason)
         if known or reading.value == held.tunable.wanted:
             return None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sparktune.held import Held
     from sparktune.keeper import Keeper
     from sparktune.kernel.watch import WriteEvent
+    from sparktune.model import Process
 
 BOOKS_AFTER_S = 0.001
 """So long the books may wait, counted from the first write that is not yet in them."""
@@ -103,6 +104,11 @@ class Parrying:
         if self.attributor.exits is not None:
             self.attributor.exits.forget()
 
+    def catch_up(self) -> None:
+        """Deal with every write up to now: a sweep would find the same values, and nobody to name."""
+        self.on_writes(time.monotonic())
+        self.keep_books()
+
     def due_s(self) -> float | None:
         """When the books are due; None if nothing waits."""
         return self._due_s
@@ -121,6 +127,8 @@ class Parrying:
                 found.setdefault(answer.pid, []).append(_timed(drift, answer.took_us))
             if not self._engine.holds(answer.held):
                 self._look_twice(answer.held)
+        for pid, drifts in found.items():
+            self._accuse(causes[pid], drifts)
         for pid, drifts in found.items():
             self._attribute(causes[pid], drifts)
         for event in events:
@@ -152,15 +160,40 @@ class Parrying:
             self._known[pid] = now_s, self.attributor.tell(glimpse)
         self._glimpses.clear()
 
+    def _accuse(self, cause: Cause, drifts: list[Drift]) -> None:
+        """Whoever made a heal necessary may become a rival."""
+        if cause.process is None:
+            return
+        for drift in drifts:
+            held = self._engine.held.get(drift.tunable)
+            if held is not None and held.verdict is not Verdict.PAUSED:
+                who = _tell_apart(cause.process, cause.parent)
+                self._engine.accuse(held, who, _name(cause.process, cause.parent))
+        self._keeper.remember_writer([drift.tunable for drift in drifts], cause.process)
+
     def _attribute(self, cause: Cause, drifts: list[Drift]) -> None:
-        if cause.process is not None:
-            parent = f" (child of {cause.parent.label})" if cause.parent else ""
-            for drift in drifts:
-                held = self._engine.held.get(drift.tunable)
-                if held is not None and held.verdict is not Verdict.CONTESTED:
-                    held.contest.rival = cause.process.label + parent
-            self._keeper.remember_writer([drift.tunable for drift in drifts], cause.process)
-        self._keeper.take_account(drifts, self._watches.noticed, cause)
+        told = [self._with_rivals(drift) for drift in drifts]
+        self._keeper.take_account(told, self._watches.noticed, cause)
+
+    def _with_rivals(self, drift: Drift) -> Drift:
+        """What was left standing, with all who are behind it; when it was judged they were not known yet."""
+        held = self._engine.held.get(drift.tunable)
+        if held is None or held.verdict is not Verdict.CONTESTED or drift.action is not Action.LEFT:
+            return drift
+        return replace(drift, reason=held.reason)
+
+
+def _tell_apart(process: Process, parent: Process | None) -> str:
+    """The same for every process a rival sends: what a loop or cron starts has a new pid each time."""
+    if process.unit is not None and process.unit.endswith(".service"):
+        return f"{process.comm} {process.unit}"
+    return process.label if parent is None else f"{process.comm} {parent.label}"
+
+
+def _name(process: Process, parent: Process | None) -> str:
+    """What a person can stop: `sh[812] in rival.service`, `sleep[3936] (child of bash[3911])`."""
+    unit = f" in {process.unit}" if process.unit else ""
+    return process.label + unit + (f" (child of {parent.label})" if parent and parent.pid != 1 else "")
 
 
 def _timed(drift: Drift, took_us: int) -> Drift:

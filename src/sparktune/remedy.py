@@ -18,13 +18,13 @@ def remedy_for(held: Held) -> str:
     remedy = _REMEDIES.get(held.verdict, "")
     if held.verdict is Verdict.DRIFT and held.policy is Policy.REPORT:
         remedy = _REPORTED
-    rival = held.contest.rival or "whoever writes it"
-    return remedy.format(id=tunable.id, area=tunable.area, key=tunable.key, rival=rival)
+    rivals = held.contest.rivals or "whoever writes it"
+    return remedy.format(id=tunable.id, area=tunable.area, key=tunable.key, rivals=rivals)
 
 
 _REPORTED = 'reported only (mode or policy is "report"); policy = "enforce" in [{area}] heals it'
 _REMEDIES = {
-    Verdict.CONTESTED: 'stop {rival}, then: sparktune apply {id}; or set policy = "report" in [{area}]',
+    Verdict.CONTESTED: 'stop {rivals}, then: sparktune apply {id}; or set policy = "report" in [{area}]',
     Verdict.DRIFT: "sparktune apply {id}",
     Verdict.BLOCKED: "set {key} to a value the kernel takes, then: sparktune apply {id}",
     Verdict.FAILED: "see the reason; the daemon tries again at each sweep: journalctl -u sparktune",
