@@ -524,6 +524,31 @@ def test_reading_and_sweeping_open_nothing_anew(attribute: FileAttribute) -> Non
 # -- made again, and never there -----------------------------------------------------------------------------
 
 
+def test_each_reading_of_configfs_is_asked_of_the_kernel(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descriptor of configfs repeats its first answer for ever; so every reading opens one of its own."""
+    name = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
+    root.path(name).parent.mkdir(parents=True)
+    root.path(name).write_text("RoCE v2\n")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    opened: list[str] = []
+    real_open = os.open
+
+    def counting(path: str, flags: int) -> int:
+        opened.append(str(path))
+        return real_open(path, flags)
+
+    monkeypatch.setattr(os, "open", counting)
+    attribute = FileAttribute(root, name, identity=NOWHERE, codec="text")
+    assert [attribute.read(), attribute.holds("RoCE v2"), attribute.exchange(b"RoCE v2\n")] == [
+        value("RoCE v2"),
+        True,
+        None,
+    ]
+    assert len(opened) >= 3
+    monkeypatch.undo()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.parametrize("codec", ["integer", "text"])
 def test_an_attribute_can_be_made_again_from_what_is_stored_of_it(codec: str, root: Root) -> None:
     made = FileAttribute(root, NAME, identity=NOWHERE, codec="text" if codec == "text" else "integer")

@@ -175,6 +175,19 @@ def test_a_change_without_an_event_is_healed_by_the_sweep_and_nobody_is_blamed(s
 # -- policies ------------------------------------------------------------------------------------------------
 
 
+@needs_root
+def test_a_writer_who_is_gone_is_named_where_a_sweep_is_due_as_well(sweeping: TreeDaemon) -> None:
+    sweeping.await_sweeps()
+    sweeping.running.send_signal(signal.SIGSTOP)
+    pid = run_writer("write(sys.argv[1], '64')", sweeping.tree / READ_AHEAD)
+    time.sleep(0.6)
+    sweeping.running.send_signal(signal.SIGCONT)
+    sweeping.await_value(8192)
+    [episode] = sweeping.await_episodes(1)
+    assert (episode.by.pid, episode.by.comm) == (pid, Path(sys.executable).name)
+    assert sweeping.episodes("sweep") == []
+
+
 def test_mode_report_sees_and_records_drift_but_heals_none(build: Callable[..., TreeDaemon]) -> None:
     daemon = build(config='mode = "report"\n' + SMALL)
     daemon.write(8192)
@@ -274,6 +287,25 @@ def test_a_rival_who_keeps_writing_is_named_and_left_alone_until_apply(
     daemon.ask("apply")
     assert daemon.read() == "8192"
     daemon.heal()
+
+
+@needs_root
+def test_a_rival_that_writes_faster_than_the_books_are_kept_is_named_as_well(
+    build: Callable[..., TreeDaemon],
+) -> None:
+    daemon = build(config=CONTESTED).start()
+    loop = f"while :; do printf '64\\n\\n\\n' 1<> {daemon.tree / READ_AHEAD}; done"  # one write each
+    with subprocess.Popen(["sh", "-c", loop]) as rival:
+        try:
+            daemon.await_verdict("contested")
+        finally:
+            rival.kill()
+    [item] = daemon.published()["not_holding"]
+    assert item["reason"].startswith(f"sh[{rival.pid}]")
+    assert item["do"].startswith(f"stop sh[{rival.pid}]")
+    [episode] = daemon.await_episodes(1)
+    assert [drift.action for drift in episode.drifts] == ["healed", "healed", "left"]
+    assert episode.drifts[-1].reason == item["reason"]
 
 
 @pytest.mark.parametrize("request_", [{"what": "pause", "for_s": 60}, {"what": "resume"}])

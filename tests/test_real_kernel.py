@@ -110,6 +110,20 @@ def test_blockdev_setra_is_healed_by_the_sweep_with_an_unknown_cause(host: RealH
     assert (episode.by.kind, episode.drifts[0].found) == ("unknown", 512)
 
 
+def test_a_silent_change_soon_after_a_device_event_does_not_wait_for_the_sweep(host: RealHost) -> None:
+    host.configure(top='sweep = "60s"')
+    host.start()
+    time.sleep(1.5)  # the second sweep comes a second after the start
+    (READ_AHEAD.parent.parent / "uevent").write_text("change")
+    time.sleep(0.2)
+    subprocess.run(["blockdev", "--setra", "1024", f"/dev/{LOOP}"], check=True)
+    assert read() == 512
+    wait_until(lambda: read() == 8192, "the look some moments after the event")
+    [episode] = host.wait_for_episodes(1, "udev")
+    assert (episode.by.kind, episode.drifts[0].found) == ("device", 512)
+    assert episode.by.detail.endswith(f"s after udev change block {LOOP}")
+
+
 @needs_cpupower
 @needs_idle_states
 def test_cpupower_is_one_episode_that_names_cpupower(host: RealHost) -> None:

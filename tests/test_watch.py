@@ -15,6 +15,7 @@ import structlog
 
 import children
 from machines import NVME, READ_AHEAD, held
+from sparktune import watches as watches_module
 from sparktune.kernel import watch as watch_module
 from sparktune.kernel.watch import FanotifyWatch, InotifyWatch, Watch, WriteEvent, open_watch
 from sparktune.model import Noticed
@@ -423,6 +424,46 @@ def test_without_any_watch_everything_is_left_to_the_sweep(machine: Machine) -> 
     watches.synchronise(machine.start().engine.held.values())
     assert (watches.events, list(watches.read())) == ("sweep only", [])
     watches.close()
+
+
+def test_a_file_of_configfs_is_kept_open_while_it_is_watched(
+    watches: Watches, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its inode, and the mark on it, would go with the last one who closes it."""
+    monkeypatch.setattr(watches_module, "_FLEETING", str(machine.directory))
+    tuner = machine.start()
+    path = machine.root.path(READ_AHEAD).resolve()
+    before = count_open(path)
+    for _ in range(2):
+        watches.synchronise(tuner.engine.held.values())
+        assert count_open(path) == before + 1
+    watches.synchronise([])
+    assert count_open(path) == before
+
+
+def test_a_watched_file_that_is_another_one_by_now_is_noticed(
+    watches: Watches, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches_module, "_FLEETING", str(machine.directory))
+    states = machine.start().engine.held.values()
+    path = machine.root.path("/sys/devices/system/cpu/cpu0/cpuidle/state1/disable")
+    watches.synchronise(states)
+    assert not watches.are_outdated()
+    path.unlink()
+    assert watches.are_outdated()
+    watches.synchronise(states)  # it is missing
+    assert not watches.are_outdated()
+    path.write_text("0\n")
+    assert watches.are_outdated()
+    watches.synchronise(states)
+    shell(f"echo 0 > {path}")
+    assert tell(watches) == ["cpuidle.cpu0.state1.disable"]
+
+
+def count_open(path: Path) -> int:
+    """How many descriptors of ours are that file."""
+    links = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return links.count(path)
 
 
 def test_the_trigger_is_named_after_the_watch(watches: Watches) -> None:

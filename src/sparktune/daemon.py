@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparktune import hardware, logs, settings
+from sparktune.conflicts.watch import ConflictWatch
 from sparktune.control import MOST_CLIENTS, SOCKET_NAME, ControlServer
 from sparktune.errors import ConfigurationError, SparktuneError
 from sparktune.history import History
@@ -64,6 +65,7 @@ class Daemon:
         watches = Watches(self.log)
         self.recorder = Recorder(self.tuner, places, watches, self.log)
         self.keeper = Keeper(self.tuner, self.recorder, watches, self.supervisor, self.log)
+        self.conflicts = ConflictWatch(self.tuner, self.recorder, self.log)
         self.triggers = Triggers(self.keeper, self._register, self.log)
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -103,6 +105,8 @@ class Daemon:
         self.recorder.publish()
         self._tell_start()
         self.supervisor.ready(self.recorder.line)
+        self.keeper.discovered = self.conflicts.begin_later
+        self.conflicts.begin()
         gc.collect()
         gc.freeze()  # what lives now lives for ever: no collection walks it again
 
@@ -169,14 +173,17 @@ class Daemon:
         books_s = parrying.due_s()
         if books_s is not None and time.monotonic() >= books_s:
             parrying.keep_books()
+        self.triggers.settling.turn()
         if time.monotonic() >= self.keeper.next_sweep_s:
+            parrying.catch_up()
+            parrying.forget()  # before the sweep: who writes during it and ends has its exit record still
             self.keeper.sweep(Noticed.SWEEP, Cause(kind=CauseKind.UNKNOWN))
-            parrying.forget()
         if self.engine.marks.drop_ended():
             self.keeper.look_again(Cause(kind=CauseKind.UNKNOWN, detail="found when a pause ended"))
             self.recorder.touch()
         if self._control is not None:
             self._control.drop_slow()
+        self.conflicts.turn()
         if self.recorder.turn():
             self.supervisor.status(self.recorder.line)
             self._listen_again()
@@ -186,7 +193,9 @@ class Daemon:
         dues = (
             self.keeper.next_sweep_s,
             self.triggers.parrying.due_s(),
+            self.triggers.settling.due_s(),
             self.recorder.due_s(),
+            self.conflicts.due_s(),
             None if self._control is None else self._control.due_s(),
             None if pause_s is None else time.monotonic() + pause_s,
         )
@@ -252,6 +261,7 @@ class Daemon:
         self.recorder.configure()
         self.log.info("reloaded", sha256=effective.sha256[:12], written=written)
         self.supervisor.ready(self.recorder.line)
+        self.conflicts.begin()
         return written
 
     def _give_up(self) -> None:

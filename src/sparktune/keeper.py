@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sparktune.model import Cause, CauseKind, Drift, Noticed, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from structlog.typing import FilteringBoundLogger
 
@@ -48,6 +48,7 @@ class Keeper:
         self.recorder = recorder
         self.watches = watches
         self.next_sweep_s = 0.0
+        self.discovered: Callable[[], None] | None = None
         self._supervisor = supervisor
         self._log = log
         self._writers: dict[str, tuple[float, Process]] = {}
@@ -90,6 +91,8 @@ class Keeper:
         if added:
             self.take_account(self.engine.apply(added, Noticed.START), Noticed.START, cause)
             self.watches.synchronise(self.engine.held.values())
+            if self.discovered is not None:
+                self.discovered()
         chosen = [held for held in self.engine.choose(names) if device in (None, held.tunable.device)]
         self._look([held for held in chosen if held.tunable.id not in added], noticed, cause)
         if any(adoption.released for adoption in adoptions):
@@ -102,6 +105,10 @@ class Keeper:
         As a sweep does: only `apply` ends a hold, or writes what disturbs traffic.
         """
         self._look(self.engine.choose(None), Noticed.SWEEP, cause)
+
+    def look_after(self, names: Iterable[str] | None, noticed: Noticed, cause: Cause) -> None:
+        """Judge some areas anew, because of an event that made no device come or go."""
+        self._look(self.engine.choose(names), noticed, cause)
 
     def _look(self, chosen: Iterable[Held], noticed: Noticed, cause: Cause) -> None:
         drifts = [self.engine.look(held, noticed) for held in chosen]
@@ -117,6 +124,8 @@ class Keeper:
             unseen = Cause(kind=CauseKind.UNKNOWN, detail="a change without an event")
             self.rediscover(changed, noticed, unseen if noticed is Noticed.SWEEP else cause)
         drifts = self.engine.sweep(noticed)
+        if self.watches.are_outdated():
+            self.watches.synchronise(self.engine.held.values())
         if drifts:
             took_us = round((time.monotonic() - began_s) * 1e6)
             timed = [replace(drift, took_us=took_us) for drift in drifts]

@@ -9,6 +9,7 @@ from sparktune.kernel.exits import ExitRecords
 from sparktune.kernel.rtnetlink import LinkWatch
 from sparktune.model import Cause, CauseKind, Noticed
 from sparktune.parrying import Parrying
+from sparktune.settling import Settling
 from sparktune.tunables import AREAS
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Triggers:
         self._log = log
         self._opened: list[Any] = []
         self.parrying = Parrying(keeper)
+        self.settling = Settling(keeper.look_after)
         self.woke_s = 0.0
 
     def open_writes(self) -> None:
@@ -94,20 +96,24 @@ class Triggers:
                 self._keeper.rediscover(names, Noticed.UDEV, cause, device=event.name)
             elif names:
                 self._keeper.rediscover(names, Noticed.UDEV, cause)
+                self.settling.begin(names, Noticed.UDEV, cause)
 
     def _on_links(self, watch: LinkWatch) -> None:
         names = watch.read()
         if names is None:
             self._keeper.overflow("link")
-        elif changed := self._keeper.tuner.changed_areas():
-            cause = Cause(kind=CauseKind.DEVICE, detail=f"link change of {', '.join(sorted(names))}")
+            return
+        cause = Cause(kind=CauseKind.DEVICE, detail=f"link change of {', '.join(sorted(names))}")
+        if changed := self._keeper.tuner.changed_areas():
             self._keeper.rediscover(changed, Noticed.RTNETLINK, cause)
+        self._keeper.look_after(self._keeper.tuner.areas_of("net"), Noticed.RTNETLINK, cause)
 
     def _on_clock(self, watch: ResumeWatch) -> None:
         if watch.has_resumed():
             cause = Cause(kind=CauseKind.KERNEL, detail="resume from suspend")
             self._keeper.rediscover(None, Noticed.RESUME, cause)
             self._keeper.sweep(Noticed.RESUME, cause)
+            self.settling.begin(None, Noticed.RESUME, cause)
 
 
 def _open_device_watch() -> DeviceWatch:

@@ -29,6 +29,9 @@ GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
 FORBIDDEN = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 UNWANTED = frozenset({errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.E2BIG, errno.EOVERFLOW})
 
+_CONFIGFS = "/sys/kernel/config/"
+"""configfs fills a descriptor's buffer at its first read only (fs/configfs/file.c): later ones repeat it."""
+
 _INTEGER = re.compile(rb"-?[0-9]{1,20}")
 _SHORT = 64
 """Enough for every value of ours; what is longer is compared the careful way."""
@@ -87,7 +90,7 @@ class FileAttribute:
     """
 
     __slots__ = (
-        "_aliases", "_expected", "_path", "_reader", "_root", "_tree", "_writer",
+        "_aliases", "_expected", "_path", "_reader", "_reopens", "_root", "_tree", "_writer",
         "codec", "identity", "last", "location", "makes", "writable", "writes",
     )  # fmt: skip
 
@@ -115,6 +118,7 @@ class FileAttribute:
         """
         self._root = root
         self._tree = not root.is_real
+        self._reopens = name.startswith(_CONFIGFS)
         self._path = root.path(name)
         self._aliases = tuple(root.path(alias) for alias in aliases)
         self.makes = makes
@@ -153,7 +157,7 @@ class FileAttribute:
     def holds(self, wanted: Value) -> bool:
         """Compare the raw bytes with those of the last reading that gave `wanted`: one pread, no parsing."""
         try:
-            data = os.pread(self._reader, _SHORT, 0)
+            data = self._fetch(_SHORT)
         except OSError:  # not open yet, or gone: the careful way decides
             data = b""
         expected = self._expected
@@ -204,7 +208,7 @@ class FileAttribute:
             holds, or takes a closer look.
         """
         try:
-            found = os.pread(self._reader, _SHORT, 0)
+            found = self._fetch(_SHORT)
             if not found or found == wanted:
                 return None
             if self._tree:
@@ -250,7 +254,19 @@ class FileAttribute:
         self._expected = (wanted, data)
         return True
 
+    def _fetch(self, size: int) -> bytes:
+        """What the kernel has now: by the descriptor that is open, or by a new one if that cannot tell."""
+        if not self._reopens:
+            return os.pread(self._reader, size, 0)
+        descriptor = self._open(os.O_RDONLY)
+        try:
+            return os.pread(descriptor, size, 0)
+        finally:
+            os.close(descriptor)
+
     def _pread(self) -> bytes:
+        if self._reopens:
+            return self._fetch(LONGEST + 1)
         if self._reader >= 0 and self._unlinked():
             self._drop_reader()
         try:
@@ -263,7 +279,7 @@ class FileAttribute:
 
     def _unlinked(self) -> bool:
         """In a tree a deleted file stays readable through our descriptor; sysfs answers ENODEV by itself."""
-        return self._tree and os.fstat(self._reader).st_nlink == 0
+        return self._tree and self._reader >= 0 and os.fstat(self._reader).st_nlink == 0
 
     def _open_reader(self) -> int:
         if self._reader < 0:

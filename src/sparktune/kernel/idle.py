@@ -28,6 +28,7 @@ class EnteredStates:
 
     Starts anew whenever one of the states was written by us or last seen enabled: what was entered then was
     allowed then, and that drift has been told already. So the states' own tunables must be looked at first.
+    The kernel counts when a state is left, so the first entry after a start may be one from before it.
     """
 
     kind = "entered"
@@ -50,6 +51,7 @@ class EnteredStates:
         self._paths = tuple(root.path(usage) for usage in self._names)
         self._readers: list[int] = []
         self._baseline: int | None = None
+        self._may_be_inside = True
         self._writes = -1
 
     def read(self) -> Reading:
@@ -66,8 +68,13 @@ class EnteredStates:
         before, self._baseline = self._baseline, usage
         self._writes = sum(disable.writes for disable in self._disables)
         if not steady or before is None:
+            self._may_be_inside = True
             return Reading(ReadingKind.ABSENT, reason="counting from now; judged at the next sweep")
-        return Reading(ReadingKind.VALUE, max(usage - before, 0))
+        entered = max(usage - before, 0)
+        if entered and self._may_be_inside:
+            self._may_be_inside = False
+            entered -= 1
+        return Reading(ReadingKind.VALUE, entered)
 
     def holds(self, wanted: Value) -> bool:
         """Whether nothing was entered since the last reading; if something was, `read` will tell how much."""

@@ -100,7 +100,8 @@ def _of_cpu(root: Root, cpu: int, limit_us: int, *, online: bool) -> Iterator[Tu
     base = f"{_CPUS}/cpu{cpu}/cpuidle"
     identity = identify_directory(root, f"{_CPUS}/cpu{cpu}")
     disabled: list[tuple[FileAttribute, str]] = []
-    for state in states_of(root, cpu):
+    states = states_of(root, cpu)
+    for state in states:
         latency = root.read(f"{base}/{state}/latency") or ""
         name = f"{base}/{state}/disable"
         if _LATENCY.fullmatch(latency) is None:
@@ -113,8 +114,10 @@ def _of_cpu(root: Root, cpu: int, limit_us: int, *, online: bool) -> Iterator[Tu
             if wanted:
                 disabled.append((attribute, f"{base}/{state}/usage"))
             yield _disable(cpu, state, attribute, wanted)
-    if disabled:
-        yield _effect(cpu, EnteredStates(root, f"{base}/state*/usage", identity, disabled))
+    # With every state disabled the governors use state 0 all the same: menu_select, teo_select.
+    deeper = disabled[1:] if len(disabled) == len(states) else disabled
+    if deeper:
+        yield _effect(cpu, EnteredStates(root, f"{base}/state*/usage", identity, deeper))
 
 
 def _disable(cpu: int, state: str, attribute: FileAttribute | FixedAttribute, wanted: int | None) -> Tunable:
@@ -219,7 +222,11 @@ def inventory(host: Host, settings: Settings) -> object:
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
     """`LPI-0 only on 20 CPUs; deeper states not entered in the last 10 s`."""
     settings_ok = [
-        view for view in views if view.reading.value == view.tunable.wanted and not view.tunable.is_check
+        view
+        for view in views
+        if view.reading.kind is ReadingKind.VALUE
+        and view.reading.value == view.tunable.wanted
+        and not view.tunable.is_check
     ]
     cpus = {view.tunable.device for view in settings_ok}
     if not cpus:
