@@ -229,41 +229,6 @@ def test_a_control_character_from_the_kernel_never_reaches_the_terminal(host: Co
     assert "evil" in outcome.out
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script_for_the_shell(host: CommandLine, shell: str) -> None:
-    outcome = host("completion", shell)
-    assert outcome.code == 0
-    assert "_SPARKTUNE_COMPLETE" in outcome.out
-
-
-def complete(*words: str, run_dir: Path | None = None) -> list[str]:
-    """What bash would be offered after these words."""
-    environment = {
-        **os.environ,
-        "_SPARKTUNE_COMPLETE": "bash_complete",
-        "COMP_WORDS": " ".join(("sparktune", *words)),
-        "COMP_CWORD": str(len(words)),
-    }
-    if run_dir is not None:
-        environment["SPARKTUNE_RUN_DIR"] = str(run_dir)
-    outcome = run_process(env=environment)
-    return [line.partition(",")[2] for line in outcome.out.splitlines() if line]
-
-
-def test_commands_are_completed() -> None:
-    assert complete("re") == ["restore", "resume", "reload"]
-
-
-def test_ids_and_areas_are_completed_from_the_published_state(tmp_path: Path) -> None:
-    entries = [{"id": "nvme.nvme0n1.read_ahead_kb", "area": "nvme"}]
-    publish(tmp_path, "tunables", encode({"tunables": entries}))
-    assert complete("apply", "nv", run_dir=tmp_path) == ["nvme", "nvme.nvme0n1.read_ahead_kb"]
-
-
-def test_completion_is_silent_without_a_daemon(tmp_path: Path) -> None:
-    assert complete("explain", "nv", run_dir=tmp_path) == []
-
-
 def test_detect_shows_the_evidence_and_the_clusters(host: CommandLine) -> None:
     outcome = host("detect")
     assert outcome.code == 0

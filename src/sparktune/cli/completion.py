@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import click
 
-SHELLS = ("bash", "zsh", "fish")
+from sparktune.cli.options import COMPLETE_VARIABLE
+from sparktune.cli.shells import SHELLS
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(tuple(SHELLS)))
 def completion(*, shell: str) -> int:
-    """Print the completion script of a shell.
+    """Print the completion script of a shell. The package installs those of all three.
 
-    For bash: sparktune completion bash > /etc/bash_completion.d/sparktune
+    For this bash only: source <(sparktune completion bash)
     """
-    from click.shell_completion import ShellComplete, get_completion_class
-
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise click.UsageError(f"click knows no completion for {shell}")
     root = click.get_current_context().find_root().command
-    # The base class' source: bash's own one starts bash to ask for its version.
-    click.echo(ShellComplete.source(kind(root, {}, "sparktune", "_SPARKTUNE_COMPLETE")))
+    click.echo(SHELLS[shell](root, {}, "sparktune", COMPLETE_VARIABLE).source(), nl=False)
     return 0

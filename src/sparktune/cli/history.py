@@ -13,7 +13,7 @@ import click
 
 from sparktune.cli.grouping import shorten
 from sparktune.cli.moments import parse_moment
-from sparktune.cli.options import json_option, places
+from sparktune.cli.options import complete_ids, json_option, places
 from sparktune.cli.pages import Query, find_source
 from sparktune.cli.phrases import describe_took, describe_writer, local_time
 from sparktune.cli.screen import Screen, progress
@@ -35,7 +35,10 @@ _LABEL = 10
 @click.option("--follow", is_flag=True, help="Go on with new episodes as they come, until Ctrl-C.")
 @click.option("--since", metavar="WHEN", help='Not older: RFC 3339 with a zone, or an age such as "1h".')
 @click.option("--until", metavar="WHEN", help="Older than this.")
-@click.option("--tunable", metavar="ID", help='Only with this tunable; "nvme.*" for all that begin so.')
+@click.option(
+    "--tunable", metavar="ID", shell_complete=complete_ids,
+    help='Only with this tunable; "nvme.*" for all that begin so.',
+)  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most this many.")
 @click.option("--commands", is_flag=True, help="With the command lines of the writers; root only.")
 @click.option("--api", metavar="URL", help=f"Ask this API instead of the database. [default: {DEFAULT_API}]")

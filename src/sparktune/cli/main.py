@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparktune import __version__
-from sparktune.cli.options import DIRECTORY, add_places_options
+from sparktune.cli.options import COMPLETE_VARIABLE, DIRECTORY, add_places_options
 from sparktune.errors import SparktuneError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "status": "The published state of this host.",
-    "detect": "What machine this is, and the evidence.",
+    "detect": "What machine this is, the evidence, and who else tunes it.",
     "plan": "The exact writes `apply` would do. Writes nothing.",
     "apply": "Apply and verify now. Ends holds, pauses and restored marks.",
     "verify": "Read everything now and judge. Writes nothing.",
@@ -121,6 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of this process. Returns the exit code."""
     sys.excepthook = _tell_defect
     _prepare_streams()
+    if COMPLETE_VARIABLE in os.environ:
+        from sparktune.cli.shells import register
+
+        register()
     try:
         outcome = cli.main(args=arguments, prog_name="sparktune", standalone_mode=False)
         sys.stdout.flush()

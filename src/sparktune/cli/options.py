@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from sparktune.places import Places
 
+COMPLETE_VARIABLE = "_SPARKTUNE_COMPLETE"
+"""Set while a shell asks for completions: which one it is. click makes the name from that of the program."""
 DIRECTORY = click.Path(path_type=Path, file_okay=False, readable=False)  # who may not look in may name it
 _ROOT = Path("/")
 _META = "sparktune."
@@ -23,23 +25,35 @@ _HELP = {"run_dir": "Instead of /run/sparktune.", "state_dir": "Instead of /var/
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
-def _complete_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Areas and ids of the published state; nothing where there is none."""
-    from click.shell_completion import CompletionItem
-
+def _published(context: click.Context, *keys: str) -> dict[str, None]:
+    """These values of every published tunable, each once; nothing where no daemon has published."""
     from sparktune.errors import SparktuneError
     from sparktune.snapshot import fetch
 
     try:
-        tunables = fetch(places(context).run_dir, "tunables").data.get("tunables", [])
-    except SparktuneError:  # no daemon, no names
-        return []
-    names = dict.fromkeys(name for entry in tunables for name in (entry["area"], entry["id"]))
+        tunables = fetch(places(context).run_dir, "tunables").data["tunables"]
+        return dict.fromkeys(entry[key] for entry in tunables for key in keys)
+    except (SparktuneError, KeyError, TypeError):  # no daemon, or another version's: no names
+        return {}
+
+
+def _complete_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Areas and ids of the published state."""
+    from click.shell_completion import CompletionItem
+
+    names = _published(context, "area", "id")
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+def complete_ids(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of the published state."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(name) for name in _published(context, "id") if name.startswith(incomplete)]
+
+
 names_argument = click.argument("names", nargs=-1, metavar="[AREA or ID]...", shell_complete=_complete_names)
-id_argument = click.argument("name", metavar="ID", shell_complete=_complete_names)
+id_argument = click.argument("name", metavar="ID", shell_complete=complete_ids)
 
 
 def add_places_options(command: click.Command) -> None:

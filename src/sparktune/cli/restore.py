@@ -13,7 +13,7 @@ from sparktune.cli.grouping import group
 from sparktune.cli.options import json_option, names_argument, places
 from sparktune.cli.screen import Screen, progress
 from sparktune.control import request
-from sparktune.errors import DaemonNotRunningError, UsageError
+from sparktune.errors import AlreadyRunningError, DaemonNotRunningError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,14 @@ _EXIT_FAILED, _EXIT_LEFT = 1, 4
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Everything that sparktune wrote in this boot.")
+@click.option(
+    "--until-start",
+    is_flag=True,
+    help="With --all and a stopped daemon: the next start applies again. Removing the package does this.",
+)
 @names_argument
 @json_option
-def restore(*, everything: bool, names: tuple[str, ...], as_json: bool) -> int:
+def restore(*, everything: bool, until_start: bool, names: tuple[str, ...], as_json: bool) -> int:
     """Put back what was there before sparktune, and leave it alone until `apply` or reboot.
 
     Only a value that is still sparktune's own is put back; what somebody else wrote since is left alone.
@@ -35,12 +40,11 @@ def restore(*, everything: bool, names: tuple[str, ...], as_json: bool) -> int:
     if everything == bool(names):
         hint = "sparktune restore --all, or the ids or areas to put back"
         raise UsageError("say what to restore: --all or names, one of them", hint=hint)
+    if until_start and not everything:
+        raise UsageError("--until-start is for everything", hint="sparktune restore --all --until-start")
     where = places()
     with progress("restoring"):
-        try:
-            outcomes = request(where.run_dir, {"request": "restore", "ids": list(names) or None})["outcomes"]
-        except DaemonNotRunningError:
-            outcomes = _restore_here(where, names)
+        outcomes = _restore_until_start(where) if until_start else _restore(where, names)
     screen = Screen()
     if as_json:
         screen.json({"outcomes": outcomes})
@@ -48,6 +52,15 @@ def restore(*, everything: bool, names: tuple[str, ...], as_json: bool) -> int:
         _show(screen, outcomes)
     kinds = {item["outcome"] for item in outcomes}
     return _EXIT_FAILED if "failed" in kinds else _EXIT_LEFT if "left" in kinds else 0
+
+
+def _restore(where: Places, names: Sequence[str]) -> list[dict[str, Any]]:
+    try:
+        answer = request(where.run_dir, {"request": "restore", "ids": list(names) or None})
+    except DaemonNotRunningError:
+        return _restore_here(where, names)
+    outcomes: list[dict[str, Any]] = answer["outcomes"]
+    return outcomes
 
 
 def _restore_here(where: Places, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -60,6 +73,37 @@ def _restore_here(where: Places, names: Sequence[str]) -> list[dict[str, Any]]:
         ids = check_names(tuner.engine, list(names) or None, also=(*AREA_NAMES, *recorded))
         by = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
         return [asdict(outcome) for outcome in tuner.engine.restore(ids, by=by)]
+
+
+def _restore_until_start(where: Places) -> list[dict[str, Any]]:
+    """Without marks, from the recorded originals alone: neither configuration nor discovery has a say.
+
+    Marks that a person left by restoring by hand stay: those tunables are not sparktune's next time either.
+    """
+    from sparktune.hardware import detect
+    from sparktune.kernel.lock import HostLock
+    from sparktune.originals import Originals
+    from sparktune.restoring import Outcome, put_back
+
+    if where.root.is_real and os.geteuid() != 0:
+        raise RefusedError("only root may change the host", hint="try again with sudo")
+    store = where.state_dir / "originals.jsonl"
+    if not store.exists():
+        return []
+    try:
+        lock = HostLock(where.root)
+    except AlreadyRunningError as error:
+        hint = "a running daemon would apply again at once. Stop it first: systemctl stop sparktune"
+        raise AlreadyRunningError(error.message, hint=hint) from error
+    try:
+        originals = Originals(store, detect(where.root).boot_id, repair=True)
+        outcomes = put_back(where.root, originals, originals.all())
+    finally:
+        lock.close()
+    if originals.set_aside is not None:
+        reason = f"the record was damaged and is in {originals.set_aside} now: what it lost is not put back"
+        outcomes.append(Outcome(id="originals", outcome="failed", reason=reason))
+    return [asdict(outcome) for outcome in outcomes]
 
 
 def _show(screen: Screen, outcomes: Sequence[dict[str, Any]]) -> None:
