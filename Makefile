@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PORT   ?= 9300
+ARCH   ?= amd64
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench lock clean
+.PHONY: help setup run test test-vm check format deb lintian piuparts bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ run: setup ## a simulated GB10 with daemon and API on port 9300 (PORT=…)
 test: setup ## all tests that need no virtual machine
 	@$(BIN)/python -m pytest
 
+test-vm: deb ## the scenarios on a virtual Spark (ARCH=amd64|arm64, K=part of a name)
+	@$(BIN)/python -m pytest tests/vm -q -o console_output_style=classic --arch $(ARCH) $(if $(K),-k '$(K)')
+
 check: setup ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -38,6 +42,16 @@ check: setup ## lint, format and types
 format: setup ## reformat the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+deb: setup ## the Debian packages for amd64 and arm64, in dist/
+	@$(BIN)/python packaging/build.py
+
+lintian: deb ## what Debian's package checker says against them
+	@command -v lintian >/dev/null || { echo "lintian is missing; on Debian and Ubuntu: apt install lintian" >&2; exit 1; }
+	@lintian --allow-root --fail-on error,warning dist/*.changes && echo "lintian: no error, no warning"
+
+piuparts: deb ## install, upgrade, remove and purge in a fresh Debian 12; as root
+	@packaging/run-piuparts dist/sparktune_*_amd64.deb
 
 bench: setup ## measure everything the design has a budget for
 	@$(BIN)/python benchmarks/bench.py
