@@ -12,9 +12,12 @@ import pytest
 from hypothesis import settings
 
 from machines import Machine
+from rivals import Rivals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+collect_ignore = ["vm"]  # the virtual Spark: minutes, QEMU; `make test-vm` names the directory
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - thousands of small files a tree: ten times as fast as on a disk
 
@@ -72,3 +75,18 @@ def build_machine(fast_path: Path) -> Iterator[Callable[..., Machine]]:
 def machine(build_machine: Callable[..., Machine]) -> Machine:
     """A simulated DGX Spark with a cable in one port."""
     return build_machine()
+
+
+@pytest.fixture(scope="module")
+def _rivals(fast_module_path: Path) -> Iterator[Rivals]:
+    machine = Machine.build(fast_module_path / "rivals")
+    yield Rivals.on(machine)
+    machine.close()
+
+
+@pytest.fixture
+def rivals(_rivals: Rivals) -> Iterator[Rivals]:
+    """A simulated DGX Spark with the default configuration, on which other tuners' files are placed."""
+    _rivals.configure("")
+    yield _rivals
+    _rivals.clear()

@@ -1,0 +1,231 @@
+"""Fixtures for the scenarios; a run that says what it does, keeps its limits and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vm import package
+from vm.figures import Figures
+from vm.installation import Installation
+from vm.narrator import Narrator
+from vm.platforms import PLATFORMS
+from vm.workshop import MissingToolError, Workshop, claim_output, require_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from vm.guest import Guest
+    from vm.platforms import Platform
+
+SCENARIO_LIMIT_S = 300
+GRACE_S = 30.0
+
+_NARRATOR = pytest.StashKey[Narrator]()
+_FIGURES = pytest.StashKey[Figures]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("virtual Spark")
+    group.addoption("--arch", choices=sorted(PLATFORMS), default="amd64", help="which guest")
+    group.addoption("--deb", type=Path, help="the package under test (default: the newest in dist/)")
+    group.addoption("--reuse", action="store_true", help="boot from the last installation")
+    group.addoption("--patience", type=float, default=1.0, help="factor for every time limit")
+    group.addoption("--run-limit", type=float, default=1500.0, help="seconds until the whole run is ended")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the stage before anything is captured: our lines go to the real standard output."""
+    config.stash[_NARRATOR] = Narrator(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
+    config.stash[_FIGURES] = Figures()
+    platform = PLATFORMS[config.getoption("--arch")]
+    try:
+        require_tools(platform)
+    except MissingToolError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _patience(config: pytest.Config) -> float:
+    """What every time limit is multiplied by."""
+    factor: float = config.getoption("--patience") * PLATFORMS[config.getoption("--arch")].slowness
+    return factor
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    limit_s: float = session.config.getoption("--run-limit") * _patience(session.config)
+    narrator = session.config.stash[_NARRATOR]
+
+    def end() -> None:
+        narrator.say(f"the run's limit of {limit_s:.0f} s is over: ending it")
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(GRACE_S)
+        os.kill(os.getpid(), signal.SIGKILL)  # the guests die with us, the undertaker tidies up
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Limit each scenario; booting and installing in fixtures have limits of their own."""
+    factor = _patience(config)
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        limit_s = marker.args[0] if marker else SCENARIO_LIMIT_S
+        item.add_marker(pytest.mark.timeout(limit_s * factor, func_only=True), append=False)
+
+
+# -- what the run says ---------------------------------------------------------------------------------------
+
+
+def pytest_runtest_logstart(nodeid: str, location: object) -> None:
+    """Nothing: pytest would print the file's name here."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say at once how each scenario ended."""
+    report = yield
+    narrator = item.config.stash[_NARRATOR]
+    name = item.nodeid.rsplit("/", 1)[-1]
+    if report.when == "call" or report.outcome != "passed":
+        word = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}[report.outcome]
+        where = "" if report.when == "call" else f" (in {report.when})"
+        narrator.say(f"{word:<7} {name}{where}  {report.duration:.1f} s")
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """No dots between our own lines."""
+    if report.when == "call" and report.outcome == "passed":
+        return "passed", "", ""
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = terminalreporter.config.stash[_FIGURES].tabulate()
+    if lines:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+# -- fixtures ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def platform(pytestconfig: pytest.Config) -> Platform:
+    """What kind of guest this run is about."""
+    return PLATFORMS[pytestconfig.getoption("--arch")]
+
+
+@pytest.fixture(scope="session")
+def narrator(pytestconfig: pytest.Config) -> Narrator:
+    """Says what is going on: `with narrator.phase("…"):` around whatever takes longer than two seconds."""
+    return pytestconfig.stash[_NARRATOR]
+
+
+@pytest.fixture(scope="session")
+def deb(pytestconfig: pytest.Config, platform: Platform) -> Path:
+    """The package under test."""
+    given: Path | None = pytestconfig.getoption("--deb")
+    return given.resolve() if given else package.find(platform.name)
+
+
+@pytest.fixture(scope="session")
+def output(platform: Platform) -> Iterator[Path]:
+    """build/vm/ARCH, where logs and figures stay; a second run at the same time has one of its own."""
+    with claim_output(package.REPOSITORY / "build/vm" / platform.name) as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def _all_figures(pytestconfig: pytest.Config, output: Path) -> Iterator[Figures]:
+    yield pytestconfig.stash[_FIGURES]
+    pytestconfig.stash[_FIGURES].save(output / "figures.json")
+
+
+@pytest.fixture
+def figures(_all_figures: Figures, request: pytest.FixtureRequest) -> Figures:
+    """Takes measured values: `figures.record("heal, shell write", 310, "µs")`."""
+    _all_figures.scenario = request.node.name
+    return _all_figures
+
+
+@pytest.fixture(scope="session")
+def workshop(
+    platform: Platform, narrator: Narrator, output: Path, pytestconfig: pytest.Config
+) -> Iterator[Workshop]:
+    """Makes guests; ends them all with the run."""
+    patience: float = pytestconfig.getoption("--patience")
+    made = Workshop(platform, narrator, output / "logs", patience=patience)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def installation(
+    workshop: Workshop, deb: Path, _all_figures: Figures, pytestconfig: pytest.Config
+) -> Installation:
+    """The one installation of the run: its output, its duration, and the disk after it."""
+    obtain = Installation.reuse if pytestconfig.getoption("--reuse") else Installation.perform
+    return obtain(workshop, deb, _all_figures)
+
+
+@pytest.fixture
+def spark(installation: Installation) -> Iterator[Guest]:
+    """A running guest with the package, everything holding; shared by all scenarios that leave it so."""
+    yield installation.borrow()
+    installation.take_back()
+
+
+@pytest.fixture
+def boot_spark(workshop: Workshop, installation: Installation) -> Iterator[Callable[..., Guest]]:
+    """Boots guests of this scenario's own, with the package installed and started by the boot.
+
+    `boot_spark()`, `boot_spark(append="sparktune=off")`, `boot_spark(gb10=False)`.
+    """
+    guests: list[Guest] = []
+
+    def boot(append: str = "", *, gb10: bool = True, name: str = "own") -> Guest:
+        guests.append(workshop.make(name, installation.disk))
+        return guests[-1].start(append, gb10=gb10)
+
+    yield boot
+    for guest in guests:
+        guest.discard()
+
+
+@pytest.fixture
+def boot_bare(workshop: Workshop) -> Iterator[Callable[..., Guest]]:
+    """Boots guests of this scenario's own without the package; arguments as of `boot_spark`."""
+    guests: list[Guest] = []
+
+    def boot(append: str = "", *, gb10: bool = True, name: str = "bare") -> Guest:
+        guests.append(workshop.make(name))
+        return guests[-1].start(append, gb10=gb10)
+
+    yield boot
+    for guest in guests:
+        guest.discard()
+
+
+@pytest.fixture
+def derive_deb(deb: Path, workshop: Workshop) -> Callable[[str], Path]:
+    """The package under test with another version: `derive_deb("0.0.1")` is older."""
+
+    def derive(version: str) -> Path:
+        return package.derive(deb, workshop.directory, version)
+
+    return derive

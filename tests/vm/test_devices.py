@@ -1,0 +1,202 @@
+"""Devices that reset themselves, leave and come back: NVMe controllers, disks, CPUs.
+
+What the kernel holds is read by `cat`, `cpupower` and a tracing program, what sparktune says by `curl`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vm.disks import (
+    count_checked,
+    find_disk,
+    id_of,
+    plug_in,
+    pull_out,
+    read_ahead_of,
+    wait_for_count,
+    wait_for_verdict,
+)
+from vm.guest import READ_AHEAD
+from vm.idle_files import CPU1, assert_watched, read_disables
+from vm.ledger import Ledger, record
+from vm.tracing import trace, trace_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vm.figures import Figures
+    from vm.guest import Guest
+
+WANTED = "8192"
+DEFAULT = "128"
+NVME = id_of("nvme0n1")
+CONTROLLER = "/sys/class/nvme/nvme0"
+ORIGINALS = "/var/lib/sparktune/originals.jsonl"
+
+
+@pytest.fixture
+def calm(spark: Guest) -> Iterator[Guest]:
+    """The shared guest, with no fight on sparktune's books before and after: it heals five times a minute."""
+    spark.run(["sparktune", "apply"])
+    yield spark
+    spark.run(["sparktune", "apply"])
+
+
+@pytest.fixture
+def slot(calm: Guest) -> Iterator[int]:
+    """A free slot for a disk, empty again afterwards."""
+    yield 1
+    if calm.is_plugged(1):
+        pull_out(calm, 1)
+
+
+def read_originals(guest: Guest, id_: str) -> list[dict[str, Any]]:
+    """What the store has for a tunable, oldest first; a checksum stands before each entry."""
+    entries = [json.loads(line.partition(" ")[2]) for line in guest.cat(ORIGINALS).splitlines()]
+    return [entry for entry in entries if entry["id"] == id_]
+
+
+# -- what a controller does by itself ------------------------------------------------------------------------
+
+
+def test_a_controller_reset_is_healed_by_its_device_event(calm: Guest, figures: Figures) -> None:
+    count = 4
+    ledger = Ledger.open(calm)
+    reset = ["sh", "-c", f"echo 1 > {CONTROLLER}/reset_controller"]
+    traces = [trace_command(calm, READ_AHEAD, WANTED, reset) for _ in range(count)]
+    assert [one.values for one in traces] == [[WANTED, DEFAULT, WANTED]] * count
+    episodes = ledger.await_new(count)
+    assert {(episode["action"], episode["drifts"][0]["found"]) for episode in episodes} == {("healed", 128)}
+    by_event = [episode for episode in episodes if episode["noticed"] == "udev"]
+    assert len(by_event) > count / 2  # a sweep may come in between now and then
+    for episode in by_event:
+        assert episode["by"]["kind"] == "device"
+        assert episode["by"]["detail"].endswith("udev change nvme nvme0")
+        assert episode["by"]["pid"] is None
+    record(figures, "NVMe controller reset, from the reset", [one.held_us for one in traces])
+    record(figures, "NVMe controller reset, from the wrong value", [one.wrong_us for one in traces])
+
+
+def test_a_rescan_is_healed_by_the_sweep_where_the_kernel_resets_the_value(
+    calm: Guest, figures: Figures
+) -> None:
+    """Some kernels put the value back when namespaces are scanned, others do not; none tells of it."""
+    ledger = Ledger.open(calm)
+    calm.run(f"echo 1 > {CONTROLLER}/rescan_controller; sleep 0.5")
+    was_reset = calm.cat(READ_AHEAD) != WANTED
+    calm.wait_for_value(READ_AHEAD, WANTED)
+    if was_reset:
+        [episode] = ledger.await_new()
+        assert (episode["noticed"], episode["by"]["kind"]) == ("sweep", "unknown")
+        assert episode["drifts"][0]["found"] == 128
+    else:
+        calm.run("sleep 11")  # longer than a sweep
+        assert calm.cat(READ_AHEAD) == WANTED
+        assert ledger.new() == []
+    figures.record("read_ahead_kb reset by rescan_controller", int(was_reset), "(1: yes)")
+
+
+def test_another_attribute_of_the_same_queue_is_nobody_s_drift(calm: Guest) -> None:
+    name = "/sys/block/nvme0n1/queue/max_sectors_kb"
+    before = calm.cat(name)
+    ledger = Ledger.open(calm)
+    calm.run(f"echo 64 > {name}; sleep 1")
+    assert (calm.cat(name), calm.cat(READ_AHEAD)) == ("64", WANTED)
+    calm.run(f"echo {before} > {name}")
+    assert ledger.new() == []
+    assert calm.status()["state"] == "ok"
+
+
+# -- disks that leave and come -------------------------------------------------------------------------------
+
+
+def test_a_disk_removed_from_the_bus_is_absent_and_comes_back_with_a_new_original(
+    calm: Guest, figures: Figures
+) -> None:
+    function = calm.out(["readlink", "-f", f"{CONTROLLER}/device"])
+    known = len(read_originals(calm, NVME))
+    of = count_checked(calm)
+    traces = []
+    for _ in range(2):
+        calm.run(f"echo 1 > {function}/remove")
+        gone = wait_for_verdict(calm, NVME, "absent")
+        assert gone["reason"].startswith("left at 20")
+        assert gone["actual"] is None
+        status = wait_for_count(calm, of - 1)
+        assert status["areas"]["nvme"] == {"state": "absent", "says": "no disk here matches nvme*"}
+        rescan = ["sh", "-c", "echo 1 > /sys/bus/pci/rescan"]
+        traces.append(trace_command(calm, READ_AHEAD, WANTED, rescan))
+        assert traces[-1].values == [None, DEFAULT, WANTED]
+        back = wait_for_verdict(calm, NVME, "ok")
+        assert back["original"] == 128
+    originals = read_originals(calm, NVME)
+    assert len({entry["instance"] for entry in originals}) == len(originals) == known + 2
+    wait_for_count(calm, of)
+    calm.run(["sparktune", "restore", NVME])
+    assert calm.cat(READ_AHEAD) == DEFAULT
+    calm.run(["sparktune", "apply"])
+    assert calm.cat(READ_AHEAD) == WANTED
+    record(figures, "PCI rescan, from the new disk", [one.wrong_us for one in traces])
+
+
+def test_a_disk_that_is_plugged_in_is_tuned_and_counted_until_it_is_pulled_out(
+    calm: Guest, slot: int, figures: Figures
+) -> None:
+    of = count_checked(calm)
+    waits_us = []
+    for _ in range(3):
+        with trace(calm, read_ahead_of("nvme1n1"), WANTED) as seen:
+            assert plug_in(calm, slot) == "nvme1n1"
+        assert seen.values == [None, DEFAULT, WANTED]
+        waits_us.append(seen.wrong_us)
+        wait_for_verdict(calm, id_of("nvme1n1"), "ok")
+        status = wait_for_count(calm, of + 1)
+        assert status["checked"]["hold"] == of + 1
+        assert status["areas"]["nvme"]["says"] == "read_ahead_kb 8192 on nvme0n1, nvme1n1"
+        pull_out(calm, slot)
+        wait_for_verdict(calm, id_of("nvme1n1"), "absent")
+        assert find_disk(calm, slot) is None
+        wait_for_count(calm, of)
+    record(figures, "hot-added disk, from its appearance", waits_us)
+
+
+# -- CPUs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cpu1_online(calm: Guest) -> Iterator[Guest]:
+    """The shared guest; afterwards its second CPU is online again."""
+    yield calm
+    calm.run(f"echo 1 > {CPU1}/online")
+
+
+def test_a_cpu_that_was_offline_is_held_again(cpu1_online: Guest, figures: Figures) -> None:
+    guest = cpu1_online
+    held = read_disables(guest, CPU1)
+    deepest = max(held)
+    id_ = f"cpuidle.cpu1.{deepest.split('/')[-2]}.disable"
+    of = count_checked(guest)
+    assert held[deepest] == "1"
+    original = guest.tunable(id_)["original"]
+    guest.run(f"echo 0 > {CPU1}/online")
+    off = wait_for_verdict(guest, id_, "absent")
+    assert off["reason"] == "cpu1 is offline"
+    assert guest.cat("/sys/devices/system/cpu/online").split(",")[0].split("-")[0] == "0"
+    assert "1" not in guest.cat("/sys/devices/system/cpu/online").replace("-", ",").split(",")
+    status = wait_for_count(guest, of - len(held) - 1)  # its states, and the check of their effect
+    assert f"only on {guest.platform.cpus - 1} CPUs" in status["areas"]["cpuidle"]["says"]
+    assert read_disables(guest, CPU1) == held
+    guest.run(f"echo 0 > {deepest}; sleep 1")  # nobody holds it now
+    assert guest.cat(deepest) == "0"
+    online = trace_command(guest, deepest, "1", ["sh", "-c", f"echo 1 > {CPU1}/online"])
+    back = wait_for_verdict(guest, id_, "ok")
+    assert back["original"] == original
+    assert read_disables(guest, CPU1) == held
+    assert "(DISABLED)" in guest.out(["cpupower", "--cpu", "1", "idle-info"])
+    wait_for_count(guest, of)
+    record(figures, "CPU back online, from the write to `online`", [online.held_us])
+    assert_watched(guest, deepest)

@@ -1,0 +1,210 @@
+"""The life of the package: upgraded under load, downgraded, reinstalled, removed, installed again, purged.
+
+One guest lives through it, in the order of this file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vm import package
+from vm.guest import PROGRAMS, READ_AHEAD
+from vm.installation import read_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from vm.figures import Figures
+    from vm.guest import Guest
+    from vm.installation import Installation
+    from vm.workshop import Workshop
+
+OLDER, NEWER = "0.0.1~before", "9.9.9"
+CONFIG = "/etc/sparktune.toml"
+OWNERS = "/etc/sparktune.toml.d/70-owner.toml"
+OWNERS_UNIT = "/etc/systemd/system/sparktune.service.d/70-owner.conf"
+EDIT = "\n# edited by the owner\n[nvme]\nread_ahead_kb = 4096\n"
+EDITED = "4096"
+ROCE_MODE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
+README = package.REPOSITORY / "README.md"
+
+pytestmark = pytest.mark.timeout(600, func_only=True)
+
+
+@pytest.fixture(scope="module")
+def guest(workshop: Workshop, installation: Installation) -> Iterator[Guest]:
+    """One guest for the whole file, with a configuration that its owner has edited and made additions to."""
+    machine = workshop.make("package", installation.disk).start()
+    machine.run(["tee", "--append", CONFIG], stdin=EDIT)
+    machine.put(OWNERS, "[contest]\nafter = 7\n")
+    machine.run(f"mkdir -p {OWNERS_UNIT.rpartition('/')[0]}")
+    machine.put(OWNERS_UNIT, "[Service]\nNice=-1\n")
+    machine.run("systemctl daemon-reload; systemctl reload sparktune")
+    machine.wait_for_value(READ_AHEAD, EDITED)
+    machine.wait_for_state("ok")
+    yield machine
+    machine.discard()
+
+
+@dataclass
+class Watched:
+    """What was seen while something was done."""
+
+    values: dict[str, Any]
+    answers: list[str]
+
+
+@contextmanager
+def watched(guest: Guest) -> Iterator[Watched]:
+    """While this lasts: every value is read 500 times a second, the API is asked, and both CPUs compute."""
+    values = read_attributes(guest)
+    guest.put("/run/watched", "".join(f"{path} {value}\n" for path, value in values.items()))
+    watch = guest.start_job(["python3", "-I", f"{PROGRAMS}/watch_values.py", "/run/watched"], limit_s=500)
+    asking = guest.start_job(
+        "while :; do curl -sS -o /dev/null -w '%{http_code}\\n' localhost:9300/status 2>&1; sleep 0.1; done",
+        limit_s=500,
+    )
+    burning = [guest.start_job("while :; do :; done", limit_s=500) for _ in range(2)]
+    seen = Watched({}, [])
+    try:
+        yield seen
+    finally:
+        for job in burning:
+            job.end()
+        seen.answers += asking.end().out.split("\n")[:-1]
+        seen.values.update(json.loads(watch.end().out))
+
+
+def version(guest: Guest) -> str:
+    """The installed version, by dpkg."""
+    return guest.out("dpkg-query --showformat='${Version}' --show sparktune")
+
+
+def exchange(guest: Guest, deb: Path) -> Watched:
+    """Install another version over this one, under load, while everything is watched."""
+    with watched(guest) as seen:
+        guest.install(deb)
+        guest.wait_for_state("ok")
+    assert version(guest) == package.read_version(deb)
+    return seen
+
+
+def assert_no_gap(seen: Watched) -> None:
+    """No value went back, no request was refused."""
+    assert seen.values["seen"] == {}
+    assert seen.values["rounds"] > 100
+    assert seen.answers
+    assert set(seen.answers) == {"200"}, seen.answers
+
+
+def test_a_downgrade_under_load_leaves_no_moment_without_the_tuned_values(
+    guest: Guest, derive_deb: Callable[[str], Path]
+) -> None:
+    assert_no_gap(exchange(guest, derive_deb(OLDER)))
+
+
+def test_an_upgrade_under_load_leaves_no_moment_without_the_tuned_values(
+    guest: Guest, deb: Path, figures: Figures
+) -> None:
+    before = guest.show("sparktune.service", "MainPID")
+    oldest = min(episode["id"] for episode in guest.history("limit=1000"))
+    seen = exchange(guest, deb)
+    assert_no_gap(seen)
+    assert guest.show("sparktune.service", "MainPID") != before, "the old daemon still runs"
+    figures.record("upgrade under load: values read", seen.values["rounds"], "times")
+    figures.record("upgrade under load: longest time unread", round(seen.values["longest_s"] * 1e3), "ms")
+    assert oldest in {episode["id"] for episode in guest.history("limit=1000")}
+    assert guest.cat(READ_AHEAD) == EDITED
+    assert "# edited by the owner" in guest.cat(CONFIG)
+    assert guest.tunable("nvme.nvme0n1.read_ahead_kb")["original"] == 128
+
+
+def test_what_a_person_restored_stays_restored_over_an_upgrade(
+    guest: Guest, derive_deb: Callable[[str], Path]
+) -> None:
+    guest.run("sparktune restore nvme")
+    assert guest.cat(READ_AHEAD) == "128"
+    guest.install(derive_deb(NEWER))
+    assert guest.cat(READ_AHEAD) == "128"
+    assert guest.tunable("nvme.nvme0n1.read_ahead_kb")["verdict"] == "unmanaged"
+    guest.run("sparktune apply")
+    assert guest.cat(READ_AHEAD) == EDITED
+
+
+def test_a_stopped_and_a_restarted_daemon_leave_the_values(guest: Guest) -> None:
+    values = read_attributes(guest)
+    guest.run("systemctl stop sparktune")
+    assert read_attributes(guest) == values
+    assert guest.status()["state"] == "down"
+    guest.run("systemctl start sparktune; systemctl restart sparktune")
+    assert read_attributes(guest) == values
+    guest.wait_for_state("ok")
+
+
+def test_it_can_be_installed_over_itself(guest: Guest, deb: Path) -> None:
+    guest.install(deb)
+    values = read_attributes(guest)
+    guest.run(f"apt-get install --yes --quiet --reinstall /var/tmp/{deb.name}", limit_s=400)
+    assert read_attributes(guest) == values
+    assert guest.wait_for_state("ok")["daemon"]["version"] == package.read_version(deb)
+
+
+def test_removing_it_puts_the_originals_back(
+    guest: Guest, installation: Installation, deb: Path, figures: Figures
+) -> None:
+    result = guest.run("apt-get remove --yes --quiet sparktune", limit_s=400)
+    figures.record("removing the package", round(result.took_s, 2), "s")
+    assert read_attributes(guest) == installation.before
+    assert guest.run("command -v sparktune", check=False).code != 0
+    assert guest.run("pgrep --full bin/sparktune", check=False).out == ""
+    assert guest.run("curl --silent localhost:9300/status", check=False).code == 7  # nobody listens
+    assert guest.run("ls /usr/lib/sparktune", check=False).code == 2, "bytecode was left behind"
+    assert "# edited by the owner" in guest.cat(CONFIG)
+    assert "history.db" in guest.out("ls /var/lib/sparktune")
+    guest.install(deb)
+    guest.wait_for_state("ok")
+    assert guest.cat(READ_AHEAD) == EDITED
+    assert read_attributes(guest) != installation.before
+
+
+def test_purging_it_leaves_the_system_user_and_what_the_owner_made(
+    guest: Guest, installation: Installation
+) -> None:
+    guest.run("apt-get purge --yes --quiet sparktune", limit_s=400)
+    assert read_attributes(guest) == installation.before
+    harness = "-path /usr/local -o -path /var/tmp -o -path /run/log -o -path /var/log -o -path /dev"
+    found = guest.out(
+        rf"find / \( -path /proc -o -path /sys -o {harness} \) -prune -o -name '*sparktune*' -print"
+    )
+    assert sorted(set(found.split())) == [
+        OWNERS_UNIT.rpartition("/")[0],
+        OWNERS.rpartition("/")[0],
+    ]
+    assert guest.cat(OWNERS)
+    assert guest.cat(OWNERS_UNIT)
+    assert guest.out("getent passwd sparktune").endswith("/nonexistent:/usr/sbin/nologin")
+    assert guest.out("systemctl --failed --quiet --no-legend") == ""
+
+
+def test_the_readme_followed_to_the_letter_installs_it(guest: Guest, deb: Path) -> None:
+    section = README.read_text(encoding="utf-8").partition("\n## Install\n")[2]
+    block = re.search(r"```\n(.*?)```", section, re.DOTALL)
+    assert block
+    install, see = block[1].strip().splitlines()
+    assert install.startswith("sudo apt install ./sparktune_")
+    guest.run("mkdir /root/downloads")
+    guest.put(f"/root/downloads/{deb.name}", deb)
+    architecture = deb.stem.rpartition("_")[2]
+    typed = install.removeprefix("sudo ").replace("arm64", architecture)  # root has no sudo here
+    result = guest.run(f"cd /root/downloads && yes | {typed}", limit_s=400)
+    assert "sparktune: ok" in result.out
+    assert json.loads(guest.out(see.replace("curl", "curl --silent")))["state"] == "ok"
+    assert guest.cat(READ_AHEAD) == "8192"  # the packaged file again
+    assert guest.cat(ROCE_MODE) == "RoCE v2"

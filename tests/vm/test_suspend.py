@@ -1,0 +1,47 @@
+"""The machine sleeps and wakes: its controllers were reset, its CPUs were offline, and all is as it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vm.guest import READ_AHEAD
+from vm.idle_files import CPU1, assert_watched, read_disables
+from vm.ledger import Ledger, record
+from vm.tracing import trace_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vm.figures import Figures
+    from vm.guest import Guest
+
+WANTED = "8192"
+
+
+def test_after_a_suspend_everything_holds_again(boot_spark: Callable[..., Guest], figures: Figures) -> None:
+    """The controller is reset when the machine wakes, and CPU 1 gets new files without any device event.
+
+    In a guest of its own: after it has slept, QEMU's machine tells it of no hot-plug any more.
+    """
+    guest = boot_spark()
+    guest.wait_for_state("ok")
+    if "deep" not in guest.cat("/sys/power/mem_sleep"):
+        pytest.skip("this machine cannot suspend to RAM: QEMU's arm64 machine has no S3")
+    held = read_disables(guest, CPU1)
+    inodes = guest.out(f"stat -c %i {CPU1}/cpuidle/state*/disable")
+    suspends = int(guest.cat("/sys/power/suspend_stats/success"))
+    ledger = Ledger.open(guest)
+    wake = ["rtcwake", "--mode", "mem", "--seconds", "3"]
+    slept = trace_command(guest, READ_AHEAD, WANTED, wake)
+    assert int(guest.cat("/sys/power/suspend_stats/success")) == suspends + 1
+    assert slept.values == [WANTED, "128", WANTED]
+    [episode] = [one for one in ledger.await_new() if one["area"] == "nvme"]
+    assert episode["noticed"] in {"resume", "udev"}
+    assert episode["by"]["kind"] in {"kernel", "device"}
+    assert guest.out(f"stat -c %i {CPU1}/cpuidle/state*/disable") != inodes
+    assert read_disables(guest, CPU1) == held
+    guest.wait_for_state("ok")
+    record(figures, "resume from suspend, from the wrong value", [slept.wrong_us])
+    assert_watched(guest, max(held))

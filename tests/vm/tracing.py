@@ -1,0 +1,70 @@
+"""What values an attribute takes while a scenario acts, and when: seen inside the guest, by its clock."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vm.guest import PROGRAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vm.guest import Guest
+
+QUIET_S = 1.0
+LOOKING = "/run/trace_value.looking"
+
+
+@dataclass
+class Trace:
+    """The values in order, each with the µs since the start; None: the attribute was not there."""
+
+    seen: list[tuple[int, str | None]] = field(default_factory=list)
+
+    @property
+    def values(self) -> list[str | None]:
+        """Without the times."""
+        return [value for _, value in self.seen]
+
+    @property
+    def held_us(self) -> int:
+        """When the last value was reached, from the start of the command."""
+        return self.seen[-1][0]
+
+    @property
+    def wrong_us(self) -> int:
+        """How long the value before the last one stood."""
+        return self.seen[-1][0] - self.seen[-2][0]
+
+
+def trace_command(
+    guest: Guest, path: str, wanted: object, command: Sequence[str], limit_s: float = 60.0
+) -> Trace:
+    """Run a command in the guest and watch an attribute until it holds again. Fails if it never does."""
+    result = guest.run(_line(guest, path, wanted, limit_s, *command), check=False, limit_s=limit_s + 30)
+    assert result.code == 0, f"{path} is not {wanted} again: {result.out}{result.err}"
+    return _read(result.out)
+
+
+@contextmanager
+def trace(guest: Guest, path: str, wanted: object, limit_s: float = 60.0) -> Iterator[Trace]:
+    """Watch an attribute while the body acts from outside, and then until it holds: the trace is filled."""
+    job = guest.start_job(_line(guest, path, wanted, limit_s), limit_s=limit_s + 30)
+    guest.wait_until(lambda: guest.run(["test", "-e", LOOKING], check=False).code == 0, "the first look")
+    found = Trace()
+    yield found
+    result = job.wait(check=False)
+    assert result.code == 0, f"{path} did not become {wanted}: {result.out}{result.err}"
+    found.seen = _read(result.out).seen
+
+
+def _line(guest: Guest, path: str, wanted: object, limit_s: float, *command: str) -> list[str]:
+    program = ["python3", "-I", f"{PROGRAMS}/trace_value.py"]
+    return [*program, path, str(wanted), str(QUIET_S), str(limit_s * guest.site.patience), *command]
+
+
+def _read(out: str) -> Trace:
+    return Trace([(at_us, value) for at_us, value in json.loads(out)["seen"]])
