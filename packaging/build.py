@@ -6,6 +6,7 @@ Run by `make deb`, with the Python of .venv. The network is needed once for each
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import re
@@ -14,14 +15,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from freshness import fingerprint, is_fresh, remember
 from wheels import BuildError, fetch, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = "sparktune"
@@ -66,6 +69,14 @@ class Build:
     maintainer: str
     epoch: str
 
+    def package(self, architecture: str) -> Path:
+        """The finished package of an architecture."""
+        return self.dist / f"{PACKAGE}_{self.version}_{architecture}.deb"
+
+    def record(self, architecture: str) -> Path:
+        """Where is noted from what it was built."""
+        return self.work / f"{architecture}-{self.version}.built"
+
     def run(self, command: Sequence[str], folder: Path) -> str:
         """Run a tool and return what it prints; what it complains of is shown when it fails.
 
@@ -89,12 +100,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         architectures = options.architectures or list(ARCHITECTURES)
         check_tools(architectures)
-        build_all(architectures, options.dist.resolve(), options.version)
+        with alone(PROJECT / WORK):
+            build_all(architectures, options.dist.resolve(), options.version)
     except BuildError as error:
         sys.stderr.write(f"make deb: {error}\n")
         return 1
     say(f"done in {time.monotonic() - started_s:.0f} s")
     return 0
+
+
+@contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Wait until no other build of this checkout runs: they share the folder."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another build is running here: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def check_tools(architectures: Sequence[str]) -> None:
@@ -121,16 +146,22 @@ def build_all(architectures: Sequence[str], dist: Path, version: str | None) -> 
         maintainer=newest["Maintainer"],
         epoch=newest["Timestamp"],
     )
-    build.work.mkdir(parents=True, exist_ok=True)
     build.dist.mkdir(parents=True, exist_ok=True)
+    inputs = fingerprint(PROJECT, build.version)
+    stale = [name for name in architectures if not is_fresh(build.package(name), build.record(name), inputs)]
+    for name in (name for name in architectures if name not in stale):
+        say(f"{name}: {build.package(name)} is that of this checkout already")
+    if not stale:
+        return
     own = build_own_wheel(build)
 
     def build_for(architecture: str) -> None:
         libraries = fetch(PROJECT / LOCK, name_cache(PROJECT), architecture, say)
         build_package(build, architecture, [*libraries, own])
+        remember(build.package(architecture), build.record(architecture), inputs)
 
     with ThreadPoolExecutor() as pool:  # a core each: most of the time goes into compressing
-        list(pool.map(build_for, architectures))
+        list(pool.map(build_for, stale))
 
 
 def name_cache(project: Path) -> Path:
@@ -172,8 +203,8 @@ def build_package(build: Build, architecture: str, wheels: Sequence[Path]) -> No
         old.unlink()
     for made in place.glob(f"{PACKAGE}_{build.version}_{architecture}.*"):
         shutil.copyfile(made, build.dist / made.name)
-        if made.suffix == ".deb":
-            say(f"{architecture}: {build.dist / made.name}, {made.stat().st_size / 1e6:.1f} MB")
+    made = build.package(architecture)
+    say(f"{architecture}: {made}, {made.stat().st_size / 1e6:.1f} MB")
 
 
 def lay_out(build: Build, source: Path) -> None:

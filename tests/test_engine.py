@@ -887,6 +887,17 @@ def test_a_disk_replaced_without_any_event_is_not_written_under_its_predecessors
     assert tuner.changed_areas() == ["nvme"]
 
 
+def test_a_disk_of_which_only_the_directory_is_left_is_not_taken_for_one_nobody_wants(
+    machine: Machine,
+) -> None:
+    tuner = machine.tune()
+    machine.root.path("/sys/block/nvme0n1").unlink()
+    (adoption,) = tuner.discover(["nvme"])
+    assert [one.tunable.id for one in adoption.left] == [NVME]
+    assert adoption.released == ()
+    assert held(tuner).verdict is Verdict.ABSENT
+
+
 def test_what_left_is_not_tuned_when_it_returns_but_is_no_longer_selected(machine: Machine) -> None:
     tuner = machine.tune()
     tree.remove_disk(machine.directory, "nvme0n1")

@@ -24,7 +24,7 @@ DISK = "/sys/block/nvme0n1"
 def test_a_disk_is_known_by_its_place_in_the_hardware(machine: Machine) -> None:
     path, instance = identify_disk(machine.root, DISK)
     assert path == "/sys/devices/pci0004:00/0004:00:00.0/0004:01:00.0/nvme/nvme0/nvme0n1"
-    assert instance == f"diskseq:{path}/diskseq={machine.read(f'{DISK}/diskseq')}"
+    assert instance == f"diskseq:{DISK}/diskseq={machine.read(f'{DISK}/diskseq')}"
 
 
 def test_a_disk_that_was_added_again_is_another_instance_at_the_same_place(machine: Machine) -> None:
@@ -43,8 +43,19 @@ def test_a_disk_that_was_added_again_is_another_instance_at_the_same_place(machi
 def test_without_diskseq_a_disk_is_known_by_its_inode(machine: Machine) -> None:
     machine.root.path(f"{DISK}/diskseq").unlink()
     path, instance = identify_disk(machine.root, DISK)
-    assert instance == f"inode:{path}={machine.root.path(path).stat().st_ino}"
+    assert instance == f"inode:{DISK}={machine.root.path(path).stat().st_ino}"
     assert is_still_there(machine.root, instance)
+
+
+@pytest.mark.parametrize("link", [DISK, "/sys/class/infiniband/rocep1s0f0"])
+def test_a_device_whose_link_is_gone_has_left_though_its_directory_is_still_there(
+    link: str, machine: Machine
+) -> None:
+    path, instance = (identify_disk if link == DISK else identify_directory)(machine.root, link)
+    assert is_still_there(machine.root, instance)
+    machine.root.path(link).unlink()
+    assert machine.root.exists(path)
+    assert not is_still_there(machine.root, instance)
 
 
 def test_two_disks_are_two_instances(build_machine: Callable[..., Machine]) -> None:

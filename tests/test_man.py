@@ -29,6 +29,7 @@ PAGES = {name: PROJECT / "docs/man" / name for name in ("sparktune.8", "sparktun
 EVERYWHERE = {"--run-dir", "--state-dir", "--help"}
 """Options of every command: the page describes them once."""
 UNITS = PROJECT / "systemd"
+README = PROJECT / "README.md"
 
 every_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
@@ -168,6 +169,17 @@ def test_other_units_wait_no_longer_than_the_page_says() -> None:
     [said] = re.findall(r"after (\d+) seconds at the latest", section("sparktune.8", "OTHER UNITS"))
     assert len(waits) == 2
     assert int(said) == sum(map(int, waits))
+
+
+def test_the_drop_in_is_that_of_the_readme() -> None:
+    [page] = re.findall(
+        r"^\.Bd .*?\n(.*?)^\.Ed$", section("sparktune.8", "OTHER UNITS"), re.MULTILINE | re.DOTALL
+    )
+    [readme] = re.findall(
+        r"^```ini\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert page == readme
+    assert "After=sparktune.service\n" in page
 
 
 def test_the_units_named_first_are_those_of_the_unit_file() -> None:

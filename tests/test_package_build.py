@@ -127,6 +127,7 @@ def test_it_puts_files_only_where_they_belong(package: Package) -> None:
         "usr/lib/sysusers.d/sparktune.conf",
         "usr/share/bash-completion/completions/sparktune",
         "usr/share/fish/vendor_completions.d/sparktune.fish",
+        "usr/share/lintian/overrides/sparktune",
         "usr/share/man/man5/sparktune.toml.5.gz",
         "usr/share/man/man8/sparktune.8.gz",
         "usr/share/python3/runtime.d/sparktune.rtupdate",

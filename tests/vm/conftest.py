@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SCENARIO_LIMIT_S = 300
 GRACE_S = 30.0
+MOST_OF_A_MESSAGE = 600
 
 _NARRATOR = pytest.StashKey[Narrator]()
 _FIGURES = pytest.StashKey[Figures]()
@@ -101,14 +102,16 @@ def pytest_runtest_makereport(
         word = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}[report.outcome]
         where = "" if report.when == "call" else f" (in {report.when})"
         narrator.say(f"{word:<7} {name}{where}  {report.duration:.1f} s")
+        if report.failed and hasattr(report.longrepr, "reprcrash"):
+            narrator.say(f"        {report.longrepr.reprcrash.message[:MOST_OF_A_MESSAGE]}")
     return report
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     """No dots between our own lines."""
-    if report.when == "call" and report.outcome == "passed":
-        return "passed", "", ""
-    return None
+    if report.when == "call":
+        return report.outcome, "", ""
+    return ("error", "", "") if report.failed else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MIRROR = "http://deb.debian.org/debian"
 DISK_MIB = 2048
 KEPT_S = 14 * 86400
+UNWINDING_S = 10.0
 
 _NOT_INSTALLED = ("man", "doc", "locale", "info")
 _NOT_UNPACKED = (
@@ -175,6 +177,16 @@ def _bootstrap_command(platform: Platform, root: Path) -> list[str]:
     ]
 
 
+def _end(step: subprocess.Popen[bytes]) -> None:
+    """End a step that runs in a session of its own: politely, then with everything it has started."""
+    step.terminate()
+    try:
+        step.wait(UNWINDING_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(step.pid, signal.SIGKILL)
+        step.wait()
+
+
 def _run(log: Path, *command: str) -> None:
     """Run one step with its output in the log; a failure shows the log's end.
 
@@ -193,8 +205,7 @@ def _run(log: Path, *command: str) -> None:
         try:
             code = step.wait()
         except BaseException:
-            step.terminate()
-            step.wait()
+            _end(step)
             raise
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])

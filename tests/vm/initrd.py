@@ -23,7 +23,7 @@ for module in $(cat /modules); do insmod "/lib/$module" || echo "init: no $modul
 tries=0
 while [ ! -b /dev/vda ] && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)); done
 mount -t ext4 -o rw,noatime /dev/vda /root || { echo "init: no root"; poweroff -f; }
-cp -a /overlay/. /root/
+cp -af /overlay/. /root/
 umount /sys /proc
 mount -o move /dev /root/dev
 exec switch_root /root /sbin/init

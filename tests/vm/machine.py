@@ -242,7 +242,9 @@ class Machine:
         self.monitor.execute(
             "blockdev-snapshot-sync", device="root", snapshot_file=str(self._disk), format="qcow2"
         )
-        return frozen
+        kept = self.site.directory / f"{self.name}-{self._snapshots}.qcow2"
+        kept.hardlink_to(frozen)  # stays when this machine is discarded
+        return kept
 
     # -- logs ------------------------------------------------------------------------------------------------
 

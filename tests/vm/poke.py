@@ -45,7 +45,10 @@ def main() -> None:
             base = None
             if not options.bare:
                 deb = options.deb or package.find(options.arch)
-                base = Installation.reuse(workshop, deb, Figures()).disk
+                installation = Installation.reuse(workshop, deb, Figures())
+                base = installation.disk
+                if installation.guest is not None:  # it was only just installed
+                    installation.guest.discard()
             guest = workshop.make("poke", base).start(options.append, gb10=not options.no_gb10)
             narrator.say(f"ready; logs in {logs} until the end; Ctrl-D ends it")
             for line in sys.stdin:

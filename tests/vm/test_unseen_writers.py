@@ -28,7 +28,7 @@ def calm(spark: Guest) -> Guest:
 
 
 def disturb_unseen(guest: Guest, command: str, found: int) -> tuple[int, dict[str, Any]]:
-    """Disturb without an event: healed by the sweep, the cause not known. How long it was wrong; who did it."""
+    """Disturb without an event: healed by the sweep, cause unknown. How long it was wrong, and by whom."""
     ledger = Ledger.open(guest)
     [took_us] = measure(guest, [READ_AHEAD], wanted=WANTED, count=1, command=["bash", "-c", command])
     [episode] = ledger.await_new()

@@ -15,10 +15,11 @@ _KINDS = ("diskseq:", "inode:")
 def identify_directory(root: Root, name: str) -> tuple[str, str]:
     """Hardware path and instance of a sysfs directory, by its inode number.
 
-    kernfs gives every node a number of its own, so a device that left and came back has another one.
+    kernfs gives every node a number of its own, so a device that left and came back has another one. It is
+    looked for by the name it was found by: of a device that leaves, the kernel takes the link in /sys/block or
+    /sys/class away first, tells of the removal, and only then takes the directory (device_del, del_gendisk).
     """
-    path = root.resolve(name)
-    return path, _instance(root, "inode", path)
+    return root.resolve(name), _instance(root, "inode", name)
 
 
 def identify_disk(root: Root, name: str) -> tuple[str, str]:
@@ -28,10 +29,9 @@ def identify_disk(root: Root, name: str) -> tuple[str, str]:
     changes when only the medium does, as when a file is attached to a loop device, and the queue with its
     values stays. In a tree by diskseq: plain file systems give inode numbers out again.
     """
-    path = root.resolve(name)
-    if not root.is_real and root.read(f"{path}/diskseq"):
-        return path, _instance(root, "diskseq", f"{path}/diskseq")
-    return path, _instance(root, "inode", path)
+    if not root.is_real and root.read(f"{name}/diskseq"):
+        return root.resolve(name), _instance(root, "diskseq", f"{name}/diskseq")
+    return identify_directory(root, name)
 
 
 def is_still_there(root: Root, instance: str) -> bool:
