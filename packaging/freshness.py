@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-INPUTS = ("src", "packaging", "systemd", "etc", "docs", "pyproject.toml", "requirements.lock")
-INPUTS += ("requirements-dev.lock", "README.md", "CHANGELOG.md", "LICENSE")
+INPUTS = (
+    "src",
+    "packaging",
+    "systemd",
+    "etc",
+    "docs",
+    "pyproject.toml",
+    "requirements.lock",
+    "requirements-dev.lock",
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE",
+)
 """Everything of a checkout that decides what is in the packages: another byte in it, another build."""
 
 

@@ -102,8 +102,9 @@ def pytest_runtest_makereport(
         word = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}[report.outcome]
         where = "" if report.when == "call" else f" (in {report.when})"
         narrator.say(f"{word:<7} {name}{where}  {report.duration:.1f} s")
-        if report.failed and hasattr(report.longrepr, "reprcrash"):
-            narrator.say(f"        {report.longrepr.reprcrash.message[:MOST_OF_A_MESSAGE]}")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if report.failed and crash is not None:
+            narrator.say(f"        {crash.message[:MOST_OF_A_MESSAGE]}")
     return report
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vm.qmp import RefusedError
+
 if TYPE_CHECKING:
     from vm.guest import Guest
 
@@ -45,7 +47,16 @@ def pull_out(guest: Guest, number: int) -> None:
     """Take a disk out and wait until it is, so that it may be plugged in again."""
     guest.unplug_nvme(number)
     guest.wait_until(lambda: not guest.is_plugged(number), f"disk {number} out of its slot")
-    guest.forget_nvme(number)
+
+    def is_forgotten() -> bool:
+        """QEMU finishes with the image a moment after the device is out of its list."""
+        try:
+            guest.forget_nvme(number)
+        except RefusedError:
+            return False
+        return True
+
+    guest.wait_until(is_forgotten, f"the image of disk {number} closed")
 
 
 def count_checked(guest: Guest) -> int:

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -25,7 +24,10 @@ if TYPE_CHECKING:
 MIRROR = "http://deb.debian.org/debian"
 DISK_MIB = 2048
 KEPT_S = 14 * 86400
-UNWINDING_S = 10.0
+_CONFINED = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 
 _NOT_INSTALLED = ("man", "doc", "locale", "info")
 _NOT_UNPACKED = (
@@ -84,6 +86,8 @@ def provide(platform: Platform, building: Path, narrator: Narrator, log: Path) -
     final = cache / f"{platform.name}-{_hash(platform)}"
     with _locked(cache / f"{platform.name}.lock"):
         if not final.is_dir():
+            if os.geteuid() != 0:
+                raise PermissionError(f"only root can build the {platform.name} image; it would be {final}")
             _sweep(cache, platform)
             building.mkdir()
             with narrator.phase(f"building the {platform.name} image (Debian {platform.suite}); log: {log}"):
@@ -177,36 +181,18 @@ def _bootstrap_command(platform: Platform, root: Path) -> list[str]:
     ]
 
 
-def _end(step: subprocess.Popen[bytes]) -> None:
-    """End a step that runs in a session of its own: politely, then with everything it has started."""
-    step.terminate()
-    try:
-        step.wait(UNWINDING_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(step.pid, signal.SIGKILL)
-        step.wait()
-
-
 def _run(log: Path, *command: str) -> None:
     """Run one step with its output in the log; a failure shows the log's end.
 
-    Should we be ended, so is it: by a signal that lets it unmount and remove what it has made.
+    In mount and process namespaces of its own: mmdebstrap mounts /proc, /sys and the host's /dev/shm below
+    the root it makes, and none of that, nor any process of it, may outlive the step, however it ends.
     """
     with log.open("ab") as output:
         output.write(f"\n$ {' '.join(command)}\n".encode())
         output.flush()
-        step = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            code = step.wait()
-        except BaseException:
-            _end(step)
-            raise
+        code = subprocess.run(
+            [*_CONFINED, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        ).returncode
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise RuntimeError(f"{command[0]} exited {code} while building the image; the end of {log}:\n{tail}")

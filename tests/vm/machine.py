@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ MAC = "52:54:00:5a:00:01"
 NVME_MIB = 512
 HOT_PLUG_PORTS = 3
 QEMU_LISTENS_WITHIN_S = 30.0
+LETS_GO_WITHIN_S = 10.0
 
 SPARK = (
     "type=1,manufacturer=NVIDIA,product=NVIDIA_DGX_Spark,version=A.7,family=DGX Spark",
@@ -231,8 +233,20 @@ class Machine:
         return any(device["name"] == f"disk{number}" for device in devices)
 
     def forget_nvme(self, number: int = 1) -> None:
-        """Close the image of a disk that was unplugged, so that it can be plugged in again."""
-        self.monitor.execute("blockdev-del", node_name=f"nvme{number}")
+        """Close the image of a disk that was unplugged, so that it can be plugged in again.
+
+        QEMU lets go of it a moment after the device has left its tree. Raises RefusedError.
+        """
+        end_s = time.monotonic() + LETS_GO_WITHIN_S * self.site.patience
+        while True:
+            try:
+                self.monitor.execute("blockdev-del", node_name=f"nvme{number}")
+            except qmp.RefusedError:
+                if time.monotonic() > end_s:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
     def freeze_disk(self) -> Path:
         """The root disk as it is, to be the base of other guests; this one goes on in an overlay over it."""

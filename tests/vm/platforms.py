@@ -88,6 +88,7 @@ _TOOLS = {
     "tar": "tar",
     "qemu-img": "qemu-utils",
     "setpriv": "util-linux",
+    "unshare": "util-linux",
 }
 
 _FIRST_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "crc32c_generic", "ext4")
@@ -131,7 +132,7 @@ ARM64 = Platform(
     table=HERE / "tables/arm64.asl",
     table_in_initrd=True,
     idle_states=("LPI-0", "LPI-1", "LPI-2", "LPI-3"),
-    disabled_states=("LPI-1", "LPI-2", "LPI-3"),
+    disabled_states=("LPI-0", "LPI-1", "LPI-2", "LPI-3"),
     tools={
         **_TOOLS,
         "qemu-system-aarch64": "qemu-system-arm",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from vm.link import LostError
 from vm.narrator import Narrator
 from vm.platforms import PLATFORMS
 from vm.qmp import RefusedError
-from vm.workshop import Workshop
+from vm.workshop import Workshop, claim_output
 
 if TYPE_CHECKING:
     from vm.guest import Guest
@@ -39,8 +38,8 @@ def main() -> None:
     parser.add_argument("--no-gb10", action="store_true")
     options = parser.parse_args()
     narrator = Narrator(sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="sparktune-vm-logs-") as logs:
-        workshop = Workshop(PLATFORMS[options.arch], narrator, Path(logs), patience=5)
+    with claim_output(package.REPOSITORY / "build/vm" / f"{options.arch}-poke") as output:
+        workshop = Workshop(PLATFORMS[options.arch], narrator, output / "logs", patience=5)
         try:
             base = None
             if not options.bare:
@@ -50,7 +49,7 @@ def main() -> None:
                 if installation.guest is not None:  # it was only just installed
                     installation.guest.discard()
             guest = workshop.make("poke", base).start(options.append, gb10=not options.no_gb10)
-            narrator.say(f"ready; logs in {logs} until the end; Ctrl-D ends it")
+            narrator.say(f"ready; logs in {output}/logs; Ctrl-D ends it")
             for line in sys.stdin:
                 obey(guest, line.strip())
         finally:

@@ -16,8 +16,8 @@ def identify_directory(root: Root, name: str) -> tuple[str, str]:
     """Hardware path and instance of a sysfs directory, by its inode number.
 
     kernfs gives every node a number of its own, so a device that left and came back has another one. It is
-    looked for by the name it was found by: of a device that leaves, the kernel takes the link in /sys/block or
-    /sys/class away first, tells of the removal, and only then takes the directory (device_del, del_gendisk).
+    looked for by the name it was found by: of a device that leaves, the kernel takes the link in /sys/block
+    or /sys/class away first, tells of the removal, and only then takes the directory (device_del).
     """
     return root.resolve(name), _instance(root, "inode", name)
 
