@@ -90,7 +90,7 @@ def licences_in_the_copyright_file() -> dict[str, set[str]]:
 
 def licences_in_the_metadata(name: str) -> set[str]:
     document = metadata(name)
-    given = document["License-Expression"] or document["License"]
+    given = next((document[key] for key in ("License-Expression", "License") if key in document), "")
     if not given:
         [classifier] = [text for text in document.get_all("Classifier", []) if text.startswith("License ::")]
         given = classifier.split(" :: ")[-1]

@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--deb", type=Path, help="the package under test (default: the newest in dist/)")
     group.addoption("--reuse", action="store_true", help="boot from the last installation")
     group.addoption("--patience", type=float, default=1.0, help="factor for every time limit")
-    group.addoption("--run-limit", type=float, default=1500.0, help="seconds until the whole run is ended")
+    group.addoption("--run-limit", type=float, default=2700.0, help="seconds until the whole run is ended")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -97,7 +97,7 @@ def pytest_runtest_makereport(
     """Say at once how each scenario ended."""
     report = yield
     narrator = item.config.stash[_NARRATOR]
-    name = item.nodeid.rsplit("/", 1)[-1]
+    name = f"{item.path.name}::{item.name}"
     if report.when == "call" or report.outcome != "passed":
         word = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}[report.outcome]
         where = "" if report.when == "call" else f" (in {report.when})"

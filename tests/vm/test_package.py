@@ -30,7 +30,7 @@ OLDER, NEWER = "0.0.1~before", "9.9.9"
 CONFIG = "/etc/sparktune.toml"
 OWNERS = "/etc/sparktune.toml.d/70-owner.toml"
 OWNERS_UNIT = "/etc/systemd/system/sparktune.service.d/70-owner.conf"
-EDIT = "\n# edited by the owner\n[nvme]\nread_ahead_kb = 4096\n"
+EDIT = "s/^#read_ahead_kb = 8192/read_ahead_kb = 4096 # edited by the owner/"
 EDITED = "4096"
 ROCE_MODE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
 README = package.REPOSITORY / "README.md"
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(600, func_only=True)
 def guest(workshop: Workshop, installation: Installation) -> Iterator[Guest]:
     """One guest for the whole file, with a configuration that its owner has edited and made additions to."""
     machine = workshop.make("package", installation.disk).start()
-    machine.run(["tee", "--append", CONFIG], stdin=EDIT)
+    machine.run(["sed", "--in-place", EDIT, CONFIG])
     machine.put(OWNERS, "[contest]\nafter = 7\n")
     machine.run(f"mkdir -p {OWNERS_UNIT.rpartition('/')[0]}")
     machine.put(OWNERS_UNIT, "[Service]\nNice=-1\n")

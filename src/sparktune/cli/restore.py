@@ -108,7 +108,7 @@ def _restore_until_start(where: Places) -> list[dict[str, Any]]:
 
 def _show(screen: Screen, outcomes: Sequence[dict[str, Any]]) -> None:
     if not outcomes:
-        screen.say("sparktune wrote nothing in this boot: there is nothing to put back")
+        screen.say("no write of this boot is on record: there is nothing to put back")
         return
     entries = [(item["id"], (item["outcome"], item["value"], item["reason"])) for item in outcomes]
     rows = [(name, count, outcome, value, reason) for name, count, (outcome, value, reason) in group(entries)]
