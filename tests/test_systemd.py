@@ -234,6 +234,13 @@ def test_the_rest_of_the_kernel_files_cannot_be_written() -> None:
     assert read(DAEMON).words("ReadOnlyPaths") >= {"/sys", "/proc"}
 
 
+@pytest.mark.parametrize("name", [DAEMON, API])
+def test_run_is_read_only_also_where_other_settings_take_it_out_of_strict(name: str) -> None:
+    unit = read(name)
+    assert unit.value("ProtectSystem") == "strict"
+    assert "/run" in unit.words("ReadOnlyPaths")
+
+
 # -- rights --------------------------------------------------------------------------------------------------
 
 

@@ -138,6 +138,22 @@ def test_where_the_api_lives_not_even_root_can_write(spark: Guest, api_pid: str,
     spark.run(["rm", touch[1]])
 
 
+@pytest.mark.parametrize(
+    "directory", ["/etc", "/usr", "/run", "/run/udev", "/run/systemd/system", "/var/log"]
+)
+def test_what_runs_as_root_cannot_be_changed_from_where_the_daemon_lives(
+    spark: Guest, directory: str
+) -> None:
+    pid = spark.show("sparktune", "MainPID")["MainPID"]
+    inside = ["nsenter", f"--target={pid}", "--mount", "touch"]
+    spark.run(["mkdir", "--parents", directory])
+    refused = spark.run([*inside, f"{directory}/made-by-a-scenario"], check=False)
+    assert (refused.code, "Read-only file system" in refused.err) == (1, True), refused.err
+    for own in (RUN, STATE):
+        spark.run([*inside, f"{own}/made-by-a-scenario"])
+        spark.run(["rm", f"{own}/made-by-a-scenario"])
+
+
 def test_from_inside_the_apis_sandbox_nothing_can_be_changed_or_reached(
     spark: Guest, figures: Figures
 ) -> None:
