@@ -8,20 +8,17 @@ import subprocess
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 import pytest
 
-from commands import READ_AHEAD, CommandLine, run_process
+from commands import READ_AHEAD, CommandLine, run_process, wait_until
 from documents import make_status
 from sparktune import __version__
 from sparktune.cli.main import COMMANDS, cli, main
 from sparktune.simulate import tree
 from sparktune.snapshot import encode, publish
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEAVY = ("pydantic", "fastapi", "uvicorn", "structlog", "sparktune.settings", "sparktune.engine", "rich")
 
@@ -247,7 +244,8 @@ def test_an_interrupt_ends_with_130_and_without_a_traceback(host: CommandLine) -
     host.write(READ_AHEAD, 8192)
     command = [sys.executable, "-m", "sparktune.cli.main", "--root", str(host.tree), "verify"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        time.sleep(1.0)  # it now waits a second between its two readings
+        waits = Path(f"/proc/{process.pid}/wchan")  # a second between its two readings, and nowhere else
+        wait_until(lambda: waits.read_text() == "hrtimer_nanosleep" or process.poll() is not None)
         process.send_signal(2)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vm.narrator import Narrator
     from vm.platforms import Platform
 
-MIRROR = "http://deb.debian.org/debian"
 DISK_MIB = 2048
 KEPT_S = 14 * 86400
 _CONFINED = (
@@ -103,7 +102,6 @@ def _hash(platform: Platform) -> str:
         platform.kernel_package,
         platform.packages,
         platform.first_modules,
-        MIRROR,
         DISK_MIB,
         *(Path(file).read_bytes() for file in (__file__, initrd.__file__)),
     )
@@ -177,7 +175,6 @@ def _bootstrap_command(platform: Platform, root: Path) -> list[str]:
         "--verbose",
         platform.suite,
         str(root),
-        MIRROR,
     ]
 
 
