@@ -1,14 +1,15 @@
 # Everything a developer or a new user needs. Each target sets up what it needs first.
 # Only python3 (with venv), make and git are expected to be on the machine.
 
-PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
-PORT   ?= 9300
-ARCH   ?= amd64
+PYTHON  ?= python3
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+PORT    ?= 9300
+ARCH    ?= amd64
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-vm check format deb lintian piuparts bench lock clean
+.PHONY: help setup run test test-vm check format deb lintian piuparts pythons bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +32,9 @@ run: setup ## a simulated GB10 with daemon and API on port 9300 (PORT=…)
 test: setup ## all tests that need no virtual machine
 	@$(BIN)/python -m pytest
 
-test-vm: deb ## the scenarios on a virtual Spark (ARCH=amd64|arm64, K=part of a name)
-	@$(BIN)/python -m pytest tests/vm -q -o console_output_style=classic --arch $(ARCH) $(if $(K),-k '$(K)')
+test-vm: deb ## the scenarios on virtual Sparks (ARCH=amd64|arm64, K=part of a name, WORKERS=0: one guest at a time)
+	@$(BIN)/python -m pytest tests/vm -q -o console_output_style=classic -n $(WORKERS) --dist loadgroup \
+	  --arch $(ARCH) $(if $(K),-k '$(K)')
 
 check: setup ## lint, format and types
 	@$(BIN)/ruff check .
@@ -50,8 +52,11 @@ lintian: deb ## what Debian's package checker says against them
 	@command -v lintian >/dev/null || { echo "lintian is missing; on Debian and Ubuntu: apt install lintian" >&2; exit 1; }
 	@lintian --allow-root --fail-on error,warning dist/*.changes && echo "lintian: no error, no warning"
 
-piuparts: deb ## install, upgrade, remove and purge in a fresh Debian 12; as root
+piuparts: deb ## install, reinstall, remove and purge in a fresh Debian 12; as root
 	@packaging/run-piuparts dist/sparktune_*_amd64.deb
+
+pythons: deb ## install, try and purge in fresh Debians with Python 3.11, 3.13 and 3.14; as root
+	@packaging/run-pythons dist/sparktune_*_amd64.deb
 
 bench: setup ## measure everything the design has a budget for
 	@$(BIN)/python benchmarks/bench.py

@@ -28,7 +28,7 @@ FROM_SOURCE = ("sdnotify",)
 """Locked libraries that have no wheel. They are built here, from their hash-checked source, with the locked
 setuptools; all are pure Python."""
 
-_DROPPED = "RECORD"
+_DROPPED = re.compile(r"\.dist-info/RECORD$|/\.agents/")
 _MERGED = "WHEEL"
 _KEPT = "sboms"
 
@@ -115,9 +115,9 @@ def _pip(verb: str, folder: Path, requirements: Iterable[str], *options: str) ->
 def unpack(wheels: Sequence[Path], tree: Path) -> None:
     """Unpack wheels over each other, as they would be installed.
 
-    RECORD is left out: dpkg keeps that list. The builds of one library for several Pythons share all other
-    files but two: WHEEL gets the tags of all; of the bills of materials, which differ in date and serial
-    number, the first is kept.
+    RECORD is left out: dpkg keeps that list. So is what some bring for programs that write code (.agents).
+    The builds of one library for several Pythons share all other files but two: WHEEL gets the tags of all;
+    of the bills of materials, which differ in date and serial number, the first is kept.
 
     Raises:
         BuildError: two wheels bring different files of one name, or one wants files outside the tree.
@@ -125,7 +125,7 @@ def unpack(wheels: Sequence[Path], tree: Path) -> None:
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             for name in sorted(archive.namelist()):
-                if not name.endswith(("/", f".dist-info/{_DROPPED}")):
+                if not name.endswith("/") and not _DROPPED.search(name):
                     _place(tree, name, archive.read(name), wheel)
     for path in (tree, *tree.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -12,9 +12,12 @@ from sparktune.simulate import tree
 
 DEBIAN = Path(__file__).parents[1] / "packaging/debian"
 TOOLS = ("snippets", "sparktune", "py3clean", "py3compile", "systemctl", "deb-systemd-invoke")
-RESTORE = "sparktune restore --all --until-start"
+RESTORE = (
+    "sparktune restore --all --until-start --state-dir {0}/var/lib/sparktune --run-dir {0}/run/sparktune"
+)
 CLEAN = "py3clean -p sparktune /usr/lib/sparktune"
 COMPILE = "py3compile -p sparktune /usr/lib/sparktune"
+RESET = "systemctl reset-failed sparktune.service sparktune-api.service sparktune-api.socket"
 RESTART_API = "deb-systemd-invoke try-restart sparktune-api.service"
 RESTART_SOCKET = "deb-systemd-invoke restart sparktune-api.socket"
 UNIT = "usr/lib/systemd/system/sparktune-api.socket"
@@ -47,6 +50,7 @@ class Machine:
         text = (DEBIAN / name).read_text(encoding="utf-8").replace("#DEBHELPER#", "snippets")
         for path in ("/run/", "/var/lib/", "/usr/lib/systemd/"):
             text = text.replace(path, f"{self.directory}{path}")
+        text = text.replace("find /usr/lib", f"find {self.directory}/usr/lib")
         environment = {"PATH": f"{self.directory}/tools:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
         command = ["sh", "-c", text, name, *arguments]
         done = subprocess.run(
@@ -74,7 +78,17 @@ def test_removal_stops_the_daemon_then_restores_then_cleans(
     machine: Machine, arguments: tuple[str, ...]
 ) -> None:
     machine.run("prerm", *arguments)
-    assert machine.calls() == ["snippets ", RESTORE, CLEAN]
+    assert machine.calls() == ["snippets ", RESTORE.format(machine.directory), CLEAN]
+
+
+def test_bytecode_goes_where_python_is_broken_as_well(machine: Machine) -> None:
+    machine.answer("py3clean", "exit 1")
+    cache = machine.directory / "usr/lib/sparktune/rich/__pycache__"
+    cache.mkdir(parents=True)
+    (cache / "table.cpython-311.pyc").touch()
+    machine.run("prerm", "remove")
+    assert not cache.exists()
+    assert cache.parent.exists()
 
 
 @pytest.mark.parametrize(
@@ -144,12 +158,12 @@ def test_bytecode_is_there_before_anything_starts_and_so_is_a_fresh_count_of_sta
 ) -> None:
     machine.run("postinst", *arguments)
     begin = machine.calls()[:3]
-    assert begin == [COMPILE, "systemctl reset-failed sparktune.service", "snippets "]
+    assert begin == [COMPILE, RESET, "snippets "]
 
 
 def test_installing_does_not_start_the_api(machine: Machine) -> None:
     machine.run("postinst", "configure")
-    assert not [call for call in machine.calls() if "sparktune-api" in call]
+    assert not [call for call in machine.calls() if "sparktune-api" in call and call != RESET]
 
 
 def test_an_upgrade_restarts_an_api_that_runs_and_keeps_its_sockets_open(machine: Machine) -> None:

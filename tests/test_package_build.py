@@ -34,6 +34,17 @@ pytestmark = [
 ]
 
 
+def starts(python: str) -> bool:
+    """Whether a Python is here, and is one."""
+    if shutil.which(python) is None:
+        return False
+    return subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
+
+
+THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHERS = [f"python{version}" for version in wheels.PYTHONS if version != THIS]
+
+
 class Package(NamedTuple):
     """A package that was built: the file, what dpkg-deb lists, and its files in a folder."""
 
@@ -104,9 +115,9 @@ def test_a_second_build_elsewhere_by_somebody_else_is_the_same_to_the_bit(
 ) -> None:
     other = {"TZ": "Pacific/Auckland", "LANG": "C", "LC_ALL": "C", "USER": "somebody", "HOME": str(tmp_path)}
     elsewhere = tmp_path / "a longer way to another checkout"
-    dist = build_copy(elsewhere, "arm64", umask=0o077, **other)
-    first = packages["arm64"].deb
-    assert (dist / first.name).read_bytes() == first.read_bytes()
+    dist = build_copy(elsewhere, umask=0o077, **other)
+    for first in packages.values():
+        assert (dist / first.deb.name).read_bytes() == first.deb.read_bytes()
 
 
 def test_everything_belongs_to_root_and_can_be_read_by_all(package: Package) -> None:
@@ -152,6 +163,10 @@ def test_bytecode_is_made_where_it_is_installed(package: Package) -> None:
     assert not [name for name in package.names() if name.endswith(".pyc")]
 
 
+def test_no_hidden_file_is_in_it(package: Package) -> None:
+    assert not [name for name in package.names() if "/." in name]
+
+
 # -- libraries -----------------------------------------------------------------------------------------------
 
 
@@ -186,8 +201,9 @@ def test_native_modules_are_for_the_architecture_and_need_nothing_that_is_not_de
         assert newest <= tuple(int(part) for part in wheels.GLIBC.split("."))
 
 
+@pytest.mark.parametrize("python", [sys.executable, *filter(starts, OTHERS)])
 def test_the_program_runs_with_nothing_but_what_is_in_the_package(
-    packages: dict[str, Package], fast_path: Path
+    packages: dict[str, Package], fast_path: Path, python: str
 ) -> None:
     here = run("dpkg", "--print-architecture").strip()
     libraries = packages[here].files / TREE
@@ -195,11 +211,11 @@ def test_the_program_runs_with_nothing_but_what_is_in_the_package(
     program = fast_path / "sparktune"
     program.write_text(launcher.replace(f"/{TREE}", str(libraries)))
     tree.build(fast_path / "host")
-    isolated = (sys.executable, "-IS", program)
+    isolated = (python, "-ISB", program)
     assert run(*isolated, "--version") == f"sparktune {__version__}\n"
     assert "read_ahead_kb" in run(*isolated, "--root", fast_path / "host", "plan", "nvme")
     api = f"import sys; sys.path.insert(0, {str(libraries)!r}); import sparktune.api.server, uvicorn, pyudev"
-    run(sys.executable, "-ISB", "-c", api)
+    run(python, "-ISB", "-c", api)
 
 
 # -- scripts -------------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -53,6 +56,26 @@ def test_nothing_of_the_machine_gets_into_the_process() -> None:
     launcher = (PROJECT / "packaging/launcher").read_text(encoding="utf-8")
     assert launcher.startswith("#!/usr/bin/python3 -IS\n")
     assert f'sys.path.insert(0, "/{TREE}")' in launcher
+
+
+def test_an_interrupt_while_it_imports_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "sparktune/cli").mkdir(parents=True)
+    (tmp_path / "sparktune/cli/main.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(30)\n"
+    )
+    launcher = (PROJECT / "packaging/launcher").read_text(encoding="utf-8")
+    command = [sys.executable, "-IS", "-c", launcher.replace(f"/{TREE}", str(tmp_path))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (-signal.SIGINT, b"")
+
+
+def test_the_manual_pages_name_the_version() -> None:
+    for page in (PROJECT / "docs/man").iterdir():
+        assert f"\n.Os sparktune {__version__}\n" in page.read_text(encoding="utf-8")
 
 
 # -- licences ------------------------------------------------------------------------------------------------

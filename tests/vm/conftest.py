@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +17,8 @@ from vm.figures import Figures
 from vm.installation import Installation
 from vm.narrator import Narrator
 from vm.platforms import PLATFORMS
-from vm.workshop import MissingToolError, Workshop, claim_output, require_tools
+from vm.run import Run, Share
+from vm.workshop import MissingToolError, Workshop, require_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 SCENARIO_LIMIT_S = 300
 GRACE_S = 30.0
 MOST_OF_A_MESSAGE = 600
+BESIDE_ANOTHER = 2.0
+"""What time limits are multiplied by when guests share the processors."""
 
-_NARRATOR = pytest.StashKey[Narrator]()
+_RUN = pytest.StashKey[Run]()
+_SHARE = pytest.StashKey[Share]()
 _FIGURES = pytest.StashKey[Figures]()
 
 
@@ -44,24 +48,66 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the stage before anything is captured: our lines go to the real standard output."""
-    config.stash[_NARRATOR] = Narrator(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     config.stash[_FIGURES] = Figures()
+    if is_worker(config):
+        config.stash[_SHARE] = Share.take(config.workerinput)  # type: ignore[attr-defined] # set by pytest-xdist
+        return
     platform = PLATFORMS[config.getoption("--arch")]
     try:
         require_tools(platform)
     except MissingToolError as error:
         raise pytest.UsageError(str(error)) from None
+    narrator = Narrator.to(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
+    config.stash[_RUN] = Run(package.REPOSITORY / "build/vm" / platform.name, narrator)
+    config.stash[_SHARE] = config.stash[_RUN].share
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    if _RUN in config.stash:
+        config.stash[_RUN].close()
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process only runs what another one gives it."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker its share of the run."""
+    node.config.stash[_RUN].give(node.workerinput)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what a worker measured, unless it broke down."""
+    node.config.stash[_FIGURES].add(getattr(node, "workeroutput", {}).get("figures", []))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what was measured."""
+    config = session.config
+    if is_worker(config):
+        config.workeroutput["figures"] = config.stash[_FIGURES].export()  # type: ignore[attr-defined] # as above
 
 
 def _patience(config: pytest.Config) -> float:
-    """What every time limit is multiplied by."""
-    factor: float = config.getoption("--patience") * PLATFORMS[config.getoption("--arch")].slowness
-    return factor
+    """What every time limit is multiplied by, beside the platform's own slowness."""
+    factor: float = config.getoption("--patience")
+    return factor * (BESIDE_ANOTHER if is_worker(config) else 1.0)
+
+
+def _limit(config: pytest.Config, limit_s: float) -> float:
+    return limit_s * _patience(config) * PLATFORMS[config.getoption("--arch")].slowness
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    limit_s: float = session.config.getoption("--run-limit") * _patience(session.config)
-    narrator = session.config.stash[_NARRATOR]
+    """Whatever happens, the run ends."""
+    if is_worker(session.config):  # ends with the process that started it
+        return
+    limit_s = _limit(session.config, session.config.getoption("--run-limit"))
+    narrator = session.config.stash[_SHARE].narrator
 
     def end() -> None:
         narrator.say(f"the run's limit of {limit_s:.0f} s is over: ending it")
@@ -75,12 +121,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Limit each scenario; booting and installing in fixtures have limits of their own."""
-    factor = _patience(config)
+    """Limit each scenario; booting and installing in fixtures have limits of their own.
+
+    First come those that need no installation: one worker is at them while another one installs.
+    """
     for item in items:
         marker = item.get_closest_marker("timeout")
         limit_s = marker.args[0] if marker else SCENARIO_LIMIT_S
-        item.add_marker(pytest.mark.timeout(limit_s * factor, func_only=True), append=False)
+        item.add_marker(pytest.mark.timeout(_limit(config, limit_s), func_only=True), append=False)
+    items.sort(key=lambda item: "installation" in getattr(item, "fixturenames", ()))
 
 
 # -- what the run says ---------------------------------------------------------------------------------------
@@ -96,7 +145,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Say at once how each scenario ended."""
     report = yield
-    narrator = item.config.stash[_NARRATOR]
+    narrator = item.config.stash[_SHARE].narrator
     name = f"{item.path.name}::{item.name}"
     if report.when == "call" or report.outcome != "passed":
         word = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}[report.outcome]
@@ -116,7 +165,9 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    lines = terminalreporter.config.stash[_FIGURES].tabulate()
+    figures = terminalreporter.config.stash[_FIGURES]
+    figures.save(terminalreporter.config.stash[_RUN].output / "figures.json")
+    lines = figures.tabulate()
     if lines:
         terminalreporter.section("measured")
         for line in lines:
@@ -133,9 +184,9 @@ def platform(pytestconfig: pytest.Config) -> Platform:
 
 
 @pytest.fixture(scope="session")
-def narrator(pytestconfig: pytest.Config) -> Narrator:
-    """Says what is going on: `with narrator.phase("…"):` around whatever takes longer than two seconds."""
-    return pytestconfig.stash[_NARRATOR]
+def share(pytestconfig: pytest.Config) -> Share:
+    """What the workers of this run share, and the line on which this one says what it does."""
+    return pytestconfig.stash[_SHARE]
 
 
 @pytest.fixture(scope="session")
@@ -146,16 +197,8 @@ def deb(pytestconfig: pytest.Config, platform: Platform) -> Path:
 
 
 @pytest.fixture(scope="session")
-def output(platform: Platform) -> Iterator[Path]:
-    """build/vm/ARCH, where logs and figures stay; a second run at the same time has one of its own."""
-    with claim_output(package.REPOSITORY / "build/vm" / platform.name) as directory:
-        yield directory
-
-
-@pytest.fixture(scope="session")
-def _all_figures(pytestconfig: pytest.Config, output: Path) -> Iterator[Figures]:
-    yield pytestconfig.stash[_FIGURES]
-    pytestconfig.stash[_FIGURES].save(output / "figures.json")
+def _all_figures(pytestconfig: pytest.Config) -> Figures:
+    return pytestconfig.stash[_FIGURES]
 
 
 @pytest.fixture
@@ -166,12 +209,9 @@ def figures(_all_figures: Figures, request: pytest.FixtureRequest) -> Figures:
 
 
 @pytest.fixture(scope="session")
-def workshop(
-    platform: Platform, narrator: Narrator, output: Path, pytestconfig: pytest.Config
-) -> Iterator[Workshop]:
+def workshop(platform: Platform, share: Share, pytestconfig: pytest.Config) -> Iterator[Workshop]:
     """Makes guests; ends them all with the run."""
-    patience: float = pytestconfig.getoption("--patience")
-    made = Workshop(platform, narrator, output / "logs", patience=patience)
+    made = Workshop(platform, share.narrator, share.logs, patience=_patience(pytestconfig))
     try:
         yield made
     finally:
@@ -180,11 +220,12 @@ def workshop(
 
 @pytest.fixture(scope="session")
 def installation(
-    workshop: Workshop, deb: Path, _all_figures: Figures, pytestconfig: pytest.Config
+    workshop: Workshop, share: Share, deb: Path, _all_figures: Figures, pytestconfig: pytest.Config
 ) -> Installation:
     """The one installation of the run: its output, its duration, and the disk after it."""
-    obtain = Installation.reuse if pytestconfig.getoption("--reuse") else Installation.perform
-    return obtain(workshop, deb, _all_figures)
+    reuse: bool = pytestconfig.getoption("--reuse")
+    directory = workshop.site.image.disk.parent if reuse else share.directory
+    return Installation.provide(workshop, deb, _all_figures, directory)
 
 
 @pytest.fixture
@@ -212,24 +253,10 @@ def boot_spark(workshop: Workshop, installation: Installation) -> Iterator[Calla
 
 
 @pytest.fixture
-def boot_bare(workshop: Workshop) -> Iterator[Callable[..., Guest]]:
-    """Boots guests of this scenario's own without the package; arguments as of `boot_spark`."""
-    guests: list[Guest] = []
+def derive_deb(deb: Path, workshop: Workshop) -> Callable[..., Path]:
+    """The package under test with another version, as `package.derive`: `derive_deb("0.0.1")` is older."""
 
-    def boot(append: str = "", *, gb10: bool = True, name: str = "bare") -> Guest:
-        guests.append(workshop.make(name))
-        return guests[-1].start(append, gb10=gb10)
-
-    yield boot
-    for guest in guests:
-        guest.discard()
-
-
-@pytest.fixture
-def derive_deb(deb: Path, workshop: Workshop) -> Callable[[str], Path]:
-    """The package under test with another version: `derive_deb("0.0.1")` is older."""
-
-    def derive(version: str) -> Path:
-        return package.derive(deb, workshop.directory, version)
+    def derive(version: str, **options: Any) -> Path:
+        return package.derive(deb, workshop.directory, version, **options)
 
     return derive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,9 +31,17 @@ class Figures:
         """Record a measured value."""
         self._figures.append(Figure(name, value, unit, self.scenario))
 
+    def export(self) -> list[dict[str, Any]]:
+        """As plain data, for another process."""
+        return [asdict(figure) for figure in self._figures]
+
+    def add(self, exported: list[dict[str, Any]]) -> None:
+        """Take over what another process measured."""
+        self._figures += [Figure(**figure) for figure in exported]
+
     def save(self, path: Path) -> None:
         """Write them as JSON."""
-        path.write_text(json.dumps([asdict(figure) for figure in self._figures], indent=2) + "\n")
+        path.write_text(json.dumps(self.export(), indent=2) + "\n")
 
     def tabulate(self) -> list[str]:
         """The lines of a table."""

@@ -211,7 +211,8 @@ class Guest(Machine):
         target = f"/var/tmp/{deb.name}"  # noqa: S108 - in the guest
         self.put(target, deb)
         with self.narrator.phase(f"{self.name}: installing {deb.name}"):
-            options = "--yes --quiet --allow-downgrades -o Dpkg::Use-Pty=0"
+            # The owner's file is kept without a question, as nobody is there to answer it.
+            options = "--yes --quiet --allow-downgrades -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold"
             return self.run(f"apt-get install {options} {target}", limit_s=limit_s)
 
     def fetch(self, path: str) -> Any:

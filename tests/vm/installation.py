@@ -55,10 +55,10 @@ class Installation:
         return cls(workshop, result, before, defaults, values, guest.freeze_disk(), guest)
 
     @classmethod
-    def reuse(cls, workshop: Workshop, deb: Path, figures: Figures) -> Installation:
-        """For writing scenarios: perform it once for this package and image, then boot from what was kept."""
+    def provide(cls, workshop: Workshop, deb: Path, figures: Figures, directory: Path) -> Installation:
+        """Perform it if it is the directory's first of this package, else boot from the one kept there."""
         digest = hashlib.sha256(deb.read_bytes()).hexdigest()[:12]
-        kept = workshop.site.image.disk.parent / f"installed-{digest}.qcow2"
+        kept = directory / f"installed-{digest}.qcow2"
         notes = kept.with_suffix(".json")
         with kept.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -70,11 +70,8 @@ class Installation:
         return cls(workshop, Result(**result), before, status, after, kept, None)
 
     def keep(self, disk: Path, notes: Path) -> None:
-        """Copy the disk, as a layer over the image, and note what is known about it."""
-        backing = ("-B", str(self.workshop.site.image.disk), "-F", "raw")
-        subprocess.run(
-            ["qemu-img", "convert", "-O", "qcow2", *backing, str(self.disk), str(disk)], check=True
-        )
+        """Copy the disk, a layer over the image, and note what is known about it."""
+        subprocess.run(["cp", "--reflink=auto", str(self.disk), str(disk)], check=True)
         notes.write_text(json.dumps((asdict(self.result), self.before, self.status, self.after)))
 
     def borrow(self) -> Guest:

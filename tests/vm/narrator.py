@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Narrator:
-    """Lines with the time since the run began."""
+    """Says lines."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        """Tell it to a stream: standard output, unless another one is given."""
-        self._stream = stream or sys.stdout
-        self._began_s = time.monotonic()
-        self._telling = threading.Lock()
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """Say them by calling something with each."""
+        self._tell = tell
+
+    @classmethod
+    def to(cls, stream: TextIO) -> Narrator:
+        """On a stream, with the time since now."""
+        began_s = time.monotonic()
+        telling = threading.Lock()
+
+        def tell(line: str) -> None:
+            with telling:
+                stream.write(f"{time.monotonic() - began_s:7.1f} s  {line}\n")
+                stream.flush()
+
+        return cls(tell)
 
     def say(self, line: str) -> None:
         """One line."""
-        passed_s = time.monotonic() - self._began_s
-        with self._telling:
-            self._stream.write(f"{passed_s:7.1f} s  {line}\n")
-            self._stream.flush()
+        self._tell(line)
 
     @contextmanager
     def phase(self, what: str) -> Iterator[None]:

@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+CONFFILE = "etc/sparktune.toml"
+SOCKET_UNIT = "usr/lib/systemd/system/sparktune-api.socket"
 
 
 def find(architecture: str) -> Path:
@@ -26,12 +28,15 @@ def read_version(deb: Path) -> str:
     ).stdout.strip()
 
 
-def derive(deb: Path, directory: Path, version: str) -> Path:
-    """The same package under another version, in a directory."""
+def derive(deb: Path, directory: Path, version: str, *, changed: tuple[str, ...] = (CONFFILE,)) -> Path:
+    """The package as another version, in a directory; some files, its conffile for one, have a line more."""
     derived = directory / f"sparktune_{version}_{deb.stem.rsplit('_', 1)[-1]}.deb"
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         tree = Path(scratch) / "tree"
         subprocess.run(["dpkg-deb", "--raw-extract", str(deb), str(tree)], check=True)
+        for name in changed:
+            with (tree / name).open("a") as file:
+                file.write(f"\n# of version {version}\n")
         control = tree / "DEBIAN/control"
         lines = control.read_text().splitlines()
         control.write_text(

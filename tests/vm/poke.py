@@ -37,14 +37,15 @@ def main() -> None:
     parser.add_argument("--append", default="", help="for the kernel's command line")
     parser.add_argument("--no-gb10", action="store_true")
     options = parser.parse_args()
-    narrator = Narrator(sys.stderr)
+    narrator = Narrator.to(sys.stderr)
     with claim_output(package.REPOSITORY / "build/vm" / f"{options.arch}-poke") as output:
         workshop = Workshop(PLATFORMS[options.arch], narrator, output / "logs", patience=5)
         try:
             base = None
             if not options.bare:
                 deb = options.deb or package.find(options.arch)
-                installation = Installation.reuse(workshop, deb, Figures())
+                cache = workshop.site.image.disk.parent
+                installation = Installation.provide(workshop, deb, Figures(), cache)
                 base = installation.disk
                 if installation.guest is not None:  # it was only just installed
                     installation.guest.discard()

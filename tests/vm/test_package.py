@@ -35,7 +35,7 @@ EDITED = "4096"
 ROCE_MODE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
 README = package.REPOSITORY / "README.md"
 
-pytestmark = pytest.mark.timeout(600, func_only=True)
+pytestmark = [pytest.mark.timeout(600, func_only=True), pytest.mark.xdist_group("package")]
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,25 @@ def version(guest: Guest) -> str:
     return guest.out("dpkg-query --showformat='${Version}' --show sparktune")
 
 
+def main_pids(guest: Guest) -> dict[str, str]:
+    """The two processes; the API's is started by its first request."""
+    guest.status()
+    units = ("sparktune.service", "sparktune-api.service")
+    return {unit: guest.show(unit, "MainPID")["MainPID"] for unit in units}
+
+
 def exchange(guest: Guest, deb: Path) -> Watched:
     """Install another version over this one, under load, while everything is watched."""
+    before = main_pids(guest)
     with watched(guest) as seen:
         guest.install(deb)
         guest.wait_for_state("ok")
     assert version(guest) == package.read_version(deb)
+    after = main_pids(guest)
+    assert not set(before.values()) & set(after.values()), "an old process still runs"
+    assert "0" not in after.values()
+    assert "# edited by the owner" in guest.cat(CONFIG)
+    assert guest.cat(READ_AHEAD) == EDITED
     return seen
 
 
@@ -105,7 +118,7 @@ def assert_no_gap(seen: Watched) -> None:
 
 
 def test_a_downgrade_under_load_leaves_no_moment_without_the_tuned_values(
-    guest: Guest, derive_deb: Callable[[str], Path]
+    guest: Guest, derive_deb: Callable[..., Path]
 ) -> None:
     assert_no_gap(exchange(guest, derive_deb(OLDER)))
 
@@ -113,29 +126,46 @@ def test_a_downgrade_under_load_leaves_no_moment_without_the_tuned_values(
 def test_an_upgrade_under_load_leaves_no_moment_without_the_tuned_values(
     guest: Guest, deb: Path, figures: Figures
 ) -> None:
-    before = guest.show("sparktune.service", "MainPID")
     oldest = min(episode["id"] for episode in guest.history("limit=1000"))
     seen = exchange(guest, deb)
     assert_no_gap(seen)
-    assert guest.show("sparktune.service", "MainPID") != before, "the old daemon still runs"
     figures.record("upgrade under load: values read", seen.values["rounds"], "times")
     figures.record("upgrade under load: longest time unread", round(seen.values["longest_s"] * 1e3), "ms")
     assert oldest in {episode["id"] for episode in guest.history("limit=1000")}
-    assert guest.cat(READ_AHEAD) == EDITED
-    assert "# edited by the owner" in guest.cat(CONFIG)
     assert guest.tunable("nvme.nvme0n1.read_ahead_kb")["original"] == 128
 
 
 def test_what_a_person_restored_stays_restored_over_an_upgrade(
-    guest: Guest, derive_deb: Callable[[str], Path]
+    guest: Guest, derive_deb: Callable[..., Path]
 ) -> None:
     guest.run("sparktune restore nvme")
     assert guest.cat(READ_AHEAD) == "128"
-    guest.install(derive_deb(NEWER))
+    before = main_pids(guest)
+    guest.install(derive_deb(NEWER, changed=(package.CONFFILE, package.SOCKET_UNIT)))
+    assert not set(before.values()) & set(main_pids(guest).values())  # the API answers, by sockets made anew
+    assert NEWER in guest.out("systemctl cat sparktune-api.socket")
+    assert guest.show("sparktune-api.socket", "NeedDaemonReload") == {"NeedDaemonReload": "no"}
     assert guest.cat(READ_AHEAD) == "128"
     assert guest.tunable("nvme.nvme0n1.read_ahead_kb")["verdict"] == "unmanaged"
     guest.run("sparktune apply")
     assert guest.cat(READ_AHEAD) == EDITED
+
+
+def test_a_masked_daemon_stays_so_over_an_upgrade(guest: Guest, deb: Path) -> None:
+    """`mask --now` is the off switch: what is written then stays, whatever is installed."""
+    guest.run("systemctl mask --now sparktune.service")
+    guest.run(f"echo 256 > {READ_AHEAD}")
+    result = guest.install(deb)
+    assert "not started (disabled, masked" in result.out
+    assert guest.show("sparktune.service", "LoadState", "ActiveState") == {
+        "LoadState": "masked",
+        "ActiveState": "inactive",
+    }
+    assert guest.cat(READ_AHEAD) == "256"
+    assert guest.status()["state"] == "down"
+    guest.run("systemctl unmask sparktune.service && systemctl start sparktune.service")
+    assert guest.cat(READ_AHEAD) == EDITED
+    guest.wait_for_state("ok")
 
 
 def test_a_stopped_and_a_restarted_daemon_leave_the_values(guest: Guest) -> None:
@@ -159,7 +189,8 @@ def test_it_can_be_installed_over_itself(guest: Guest, deb: Path) -> None:
 def test_removing_it_puts_the_originals_back(
     guest: Guest, installation: Installation, deb: Path, figures: Figures
 ) -> None:
-    result = guest.run("apt-get remove --yes --quiet sparktune", limit_s=400)
+    elsewhere = {"SPARKTUNE_STATE_DIR": "/var/tmp", "SPARKTUNE_RUN_DIR": "/var/tmp"}  # noqa: S108
+    result = guest.run("apt-get remove --yes --quiet sparktune", env=elsewhere, limit_s=400)
     figures.record("removing the package", round(result.took_s, 2), "s")
     assert read_attributes(guest) == installation.before
     assert guest.run("command -v sparktune", check=False).code != 0

@@ -49,8 +49,8 @@ def claim_output(preferred: Path) -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:  # another run is at it
                 continue
-            for old in (directory / "logs").iterdir():
-                old.unlink()
+            shutil.rmtree(directory / "logs")
+            (directory / "logs").mkdir()
             yield directory
             return
 
@@ -66,7 +66,7 @@ class Workshop:
         self.directory = Path(tempfile.mkdtemp(prefix="sparktune-vm-"))
         self._guests: list[Guest] = []
         building = image.building_directory(platform)
-        self._undertaker = _start_undertaker(self.directory, building)
+        self._undertaker = start_undertaker(self.directory, building)
         built = image.provide(platform, building, narrator, logs / "image.log")
         self.site = Site(
             platform=platform,
@@ -111,7 +111,7 @@ class Workshop:
         return target.with_suffix(".aml")
 
 
-def _start_undertaker(*directories: Path) -> subprocess.Popen[bytes]:
+def start_undertaker(*directories: Path) -> subprocess.Popen[bytes]:
     """A process that waits until we are done or gone, however we went, and then removes directories.
 
     More than once, as a builder that is being ended may still be writing into one.
