@@ -33,7 +33,7 @@ test: setup ## all tests that need no virtual machine
 	@$(BIN)/python -m pytest
 
 test-vm: deb ## the scenarios on virtual Sparks (ARCH=amd64|arm64, K=part of a name, WORKERS=0: one guest at a time)
-	@$(BIN)/python -m pytest tests/vm -q -o console_output_style=classic -n $(WORKERS) --dist loadgroup \
+	@$(BIN)/python -m pytest tests/vm -q -o console_output_style=classic -n $(WORKERS) \
 	  --arch $(ARCH) $(if $(K),-k '$(K)')
 
 check: setup ## lint, format and types

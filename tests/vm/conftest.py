@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SCENARIO_LIMIT_S = 300
 GRACE_S = 30.0
 MOST_OF_A_MESSAGE = 600
+WHOLE = ("test_package.py", "test_other_machine.py")
+"""Files through which one guest lives."""
+
 BESIDE_ANOTHER = 2.0
 """What time limits are multiplied by when guests share the processors."""
 
@@ -71,6 +74,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process only runs what another one gives it."""
     return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Deal scenarios out one by one, but whole the files through which one guest lives."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Dealing(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, _ = nodeid.partition("::")
+            return file if Path(file).name in WHOLE else nodeid
+
+    return Dealing(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

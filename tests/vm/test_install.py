@@ -1,26 +1,20 @@
-"""Scenarios: one file is installed and everything holds, over reboots too; and where nothing may be tuned."""
+"""Scenarios: one file is installed and everything holds, over reboots too; `sparktune=off` keeps it out."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-import pytest
-
-from vm import package
 from vm.guest import READ_AHEAD
 from vm.installation import read_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from vm.figures import Figures
     from vm.guest import Guest
     from vm.installation import Installation
-    from vm.workshop import Workshop
 
-AUTOPKGTESTS = package.REPOSITORY / "packaging/debian/tests"
 ROCE_MODE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
 
 
@@ -98,42 +92,3 @@ def test_off_on_the_kernel_command_line_leaves_everything_alone(boot_spark: Call
     assert refused.code != 0
     assert "sparktune=off" in refused.out + refused.err
     assert guest.cat(READ_AHEAD) == "256"
-
-
-# -- a machine that is no GB10 -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def other(workshop: Workshop) -> Iterator[Guest]:
-    """Such a machine, without the package."""
-    guest = workshop.make("other").start(gb10=False)
-    yield guest
-    guest.discard()
-
-
-@pytest.mark.xdist_group("other")
-def test_a_machine_that_is_no_gb10_is_left_alone_and_says_so(other: Guest, deb: Path) -> None:
-    guest = other
-    before = read_attributes(guest)
-    assert "no GB10" in guest.install(deb).out
-    assert read_attributes(guest) == before
-    unit = guest.show("sparktune.service", "ActiveState", "SubState", "Result", "NRestarts", "ExecMainStatus")
-    assert unit == {
-        "ActiveState": "inactive", "SubState": "dead", "Result": "success", "NRestarts": "0",
-        "ExecMainStatus": "5",
-    }  # fmt: skip
-    assert guest.out("systemctl --failed --quiet --no-legend") == ""
-    assert guest.status()["state"] == "unsupported"
-
-
-@pytest.mark.xdist_group("other")
-@pytest.mark.parametrize("name", ["unsupported", "simulated", "tuned"])
-def test_what_a_distribution_would_run_passes(other: Guest, deb: Path, name: str) -> None:
-    """The tests of packaging/debian/tests, as autopkgtest runs them: as root, in the source tree."""
-    other.install(deb)  # installed already, unless this runs alone
-    for path in AUTOPKGTESTS.iterdir():
-        other.put(f"/var/tmp/source/debian/tests/{path.name}", path, mode=0o755)  # noqa: S108 - in the guest
-    scratch = f"/var/tmp/{name}"  # noqa: S108
-    other.run(f"mkdir {scratch}")
-    environment = {"AUTOPKGTEST_TMP": scratch, "DEBIAN_FRONTEND": "noninteractive"}
-    other.run(f"cd /var/tmp/source && debian/tests/{name}", env=environment, limit_s=240)

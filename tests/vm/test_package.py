@@ -35,7 +35,7 @@ EDITED = "4096"
 ROCE_MODE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
 README = package.REPOSITORY / "README.md"
 
-pytestmark = [pytest.mark.timeout(600, func_only=True), pytest.mark.xdist_group("package")]
+pytestmark = pytest.mark.timeout(600, func_only=True)
 
 
 @pytest.fixture(scope="module")
