@@ -52,6 +52,7 @@ class Platform:
         idle_states: names of the idle states the guest then has.
         disabled_states: those that are disabled in guests which booted from the installed disk.
         tools: the host's programs this guest needs, and files by their path, each with its Debian package.
+        keeps_read_ahead: whether its kernel leaves read_ahead_kb alone when a controller is reset.
         resting: a drop-in for /etc/sparktune.toml.d under which idle CPUs halt, if by default they spin.
         boot_limit_s: longest time from QEMU's start to a system that is up.
         slowness: how many times slower than the amd64 guest; patience is multiplied by it.
@@ -72,6 +73,7 @@ class Platform:
     idle_states: tuple[str, ...]
     disabled_states: tuple[str, ...]
     tools: dict[str, str]
+    keeps_read_ahead: bool
     resting: str
     boot_limit_s: float
     slowness: float
@@ -109,6 +111,7 @@ AMD64 = Platform(
     idle_states=("POLL", "C1", "C2", "C3"),
     disabled_states=("C2", "C3"),
     tools={**_TOOLS, "qemu-system-x86_64": "qemu-system-x86"},
+    keeps_read_ahead=False,
     resting="[cpuidle]\ndisable_latency_us = 2\n",
     boot_limit_s=240,
     slowness=1.0,
@@ -139,6 +142,7 @@ ARM64 = Platform(
         "arch-test": "arch-test",
         str(FIRMWARE): "qemu-efi-aarch64",
     },
+    keeps_read_ahead=True,
     resting="",
     boot_limit_s=480,
     slowness=2.0,

@@ -72,10 +72,15 @@ def read_originals(guest: Guest, id_: str) -> list[dict[str, Any]]:
 
 
 def test_a_controller_reset_is_healed_by_its_device_event(calm: Guest, figures: Figures) -> None:
+    """Linux 6.1 puts the value back in silence; 6.12.118 keeps it, and then there is nothing to heal."""
     count = 4
     ledger = Ledger.open(calm)
     reset = ["sh", "-c", f"echo 1 > {CONTROLLER}/reset_controller"]
     traces = [trace_command(calm, READ_AHEAD, WANTED, reset) for _ in range(count)]
+    if calm.platform.keeps_read_ahead:
+        assert [one.values for one in traces] == [[WANTED]] * count
+        assert ledger.new() == []
+        return
     assert [one.values for one in traces] == [[WANTED, DEFAULT, WANTED]] * count
     episodes = ledger.await_new(count)
     assert {(episode["action"], episode["drifts"][0]["found"]) for episode in episodes} == {("healed", 128)}

@@ -141,7 +141,7 @@ def test_twenty_kills_at_any_moment_lose_no_original(
     with unit_setting(tireless, EASY_RESTARTS):
         storm = begin_storm(tireless)
         start_s = max(time_a_start(tireless) for _ in range(2))
-        command = ["python3", "-I", f"{PROGRAMS}/kill_daemon.py", str(KILLS), str(2 * start_s), seed]
+        command = ["python3", "-I", f"{PROGRAMS}/kill_daemon.py", str(KILLS), str(1.5 * start_s), seed]
         kills: list[dict[str, Any]] = json.loads(tireless.out(command, limit_s=800))
         assert storm.end().code < 0, "the storm was to last"
         tireless.wait_for_state("ok")
