@@ -1,4 +1,4 @@
-"""The life of the package: upgraded under load, downgraded, reinstalled, removed, installed again, purged.
+"""The package is downgraded, upgraded under load, and upgraded where a person has restored or masked.
 
 One guest lives through it, in the order of this file.
 """
@@ -6,7 +6,6 @@ One guest lives through it, in the order of this file.
 from __future__ import annotations
 
 import json
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import pytest
 from vm import package
 from vm.guest import PROGRAMS, READ_AHEAD
 from vm.installation import read_attributes
+from vm.owner import CONFIG, EDITED, owned_guest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,30 +27,15 @@ if TYPE_CHECKING:
     from vm.workshop import Workshop
 
 OLDER, NEWER = "0.0.1~before", "9.9.9"
-CONFIG = "/etc/sparktune.toml"
-OWNERS = "/etc/sparktune.toml.d/70-owner.toml"
-OWNERS_UNIT = "/etc/systemd/system/sparktune.service.d/70-owner.conf"
-EDIT = "s/^#read_ahead_kb = 8192/read_ahead_kb = 4096 # edited by the owner/"
-EDITED = "4096"
-ROCE_MODE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
-README = package.REPOSITORY / "README.md"
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
 
 @pytest.fixture(scope="module")
 def guest(workshop: Workshop, installation: Installation) -> Iterator[Guest]:
-    """One guest for the whole file, with a configuration that its owner has edited and made additions to."""
-    machine = workshop.make("package", installation.disk).start()
-    machine.run(["sed", "--in-place", EDIT, CONFIG])
-    machine.put(OWNERS, "[contest]\nafter = 7\n")
-    machine.run(f"mkdir -p {OWNERS_UNIT.rpartition('/')[0]}")
-    machine.put(OWNERS_UNIT, "[Service]\nNice=-1\n")
-    machine.run("systemctl daemon-reload; systemctl reload sparktune")
-    machine.wait_for_value(READ_AHEAD, EDITED)
-    machine.wait_for_state("ok")
-    yield machine
-    machine.discard()
+    """One guest for the whole file."""
+    with owned_guest(workshop, installation, "upgrade") as machine:
+        yield machine
 
 
 @dataclass
@@ -175,76 +160,3 @@ def test_a_masked_daemon_stays_so_over_an_upgrade(guest: Guest, deb: Path) -> No
     guest.run("systemctl unmask sparktune.service && systemctl start sparktune.service")
     assert guest.cat(READ_AHEAD) == EDITED
     guest.wait_for_state("ok")
-
-
-def test_a_stopped_and_a_restarted_daemon_leave_the_values(guest: Guest) -> None:
-    values = read_attributes(guest)
-    guest.run("systemctl stop sparktune")
-    assert read_attributes(guest) == values
-    assert guest.status()["state"] == "down"
-    guest.run("systemctl start sparktune; systemctl restart sparktune")
-    assert read_attributes(guest) == values
-    guest.wait_for_state("ok")
-
-
-def test_it_can_be_installed_over_itself(guest: Guest, deb: Path) -> None:
-    guest.install(deb)
-    values = read_attributes(guest)
-    guest.run(f"apt-get install --yes --quiet --reinstall /var/tmp/{deb.name}", limit_s=400)
-    assert read_attributes(guest) == values
-    assert guest.wait_for_state("ok")["daemon"]["version"] == package.read_version(deb)
-
-
-def test_removing_it_puts_the_originals_back(
-    guest: Guest, installation: Installation, deb: Path, figures: Figures
-) -> None:
-    elsewhere = {"SPARKTUNE_STATE_DIR": "/var/tmp", "SPARKTUNE_RUN_DIR": "/var/tmp"}  # noqa: S108
-    result = guest.run("apt-get remove --yes --quiet sparktune", env=elsewhere, limit_s=400)
-    figures.record("removing the package", round(result.took_s, 2), "s")
-    assert read_attributes(guest) == installation.before
-    assert guest.run("command -v sparktune", check=False).code != 0
-    assert guest.run("pgrep --full bin/sparktune", check=False).out == ""
-    assert guest.run("curl --silent localhost:9300/status", check=False).code == 7  # nobody listens
-    assert guest.run("ls /usr/lib/sparktune", check=False).code == 2, "bytecode was left behind"
-    assert "# edited by the owner" in guest.cat(CONFIG)
-    assert "history.db" in guest.out("ls /var/lib/sparktune")
-    guest.install(deb)
-    guest.wait_for_state("ok")
-    assert guest.cat(READ_AHEAD) == EDITED
-    assert read_attributes(guest) != installation.before
-
-
-def test_purging_it_leaves_the_system_user_and_what_the_owner_made(
-    guest: Guest, installation: Installation
-) -> None:
-    guest.run("apt-get purge --yes --quiet sparktune", limit_s=400)
-    assert read_attributes(guest) == installation.before
-    harness = "-path /usr/local -o -path /var/tmp -o -path /run/log -o -path /var/log -o -path /dev"
-    found = guest.out(
-        rf"find / \( -path /proc -o -path /sys -o {harness} \) -prune -o -name '*sparktune*' -print"
-    )
-    assert sorted(set(found.split())) == [
-        OWNERS_UNIT.rpartition("/")[0],
-        OWNERS.rpartition("/")[0],
-    ]
-    assert guest.cat(OWNERS)
-    assert guest.cat(OWNERS_UNIT)
-    assert guest.out("getent passwd sparktune").endswith("/nonexistent:/usr/sbin/nologin")
-    assert guest.out("systemctl --failed --quiet --no-legend") == ""
-
-
-def test_the_readme_followed_to_the_letter_installs_it(guest: Guest, deb: Path) -> None:
-    section = README.read_text(encoding="utf-8").partition("\n## Install\n")[2]
-    block = re.search(r"```\n(.*?)```", section, re.DOTALL)
-    assert block
-    install, see = block[1].strip().splitlines()
-    assert install.startswith("sudo apt install ./sparktune_")
-    guest.run("mkdir /root/downloads")
-    guest.put(f"/root/downloads/{deb.name}", deb)
-    architecture = deb.stem.rpartition("_")[2]
-    typed = install.removeprefix("sudo ").replace("arm64", architecture)  # root has no sudo here
-    result = guest.run(f"cd /root/downloads && yes | {typed}", limit_s=400)
-    assert "sparktune: ok" in result.out
-    assert json.loads(guest.out(see.replace("curl", "curl --silent")))["state"] == "ok"
-    assert guest.cat(READ_AHEAD) == "8192"  # the packaged file again
-    assert guest.cat(ROCE_MODE) == "RoCE v2"

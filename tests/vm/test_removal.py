@@ -1,0 +1,112 @@
+"""The package is stopped, reinstalled, removed, installed again, purged; then the README is followed.
+
+One guest lives through it, in the order of this file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vm import package
+from vm.guest import READ_AHEAD
+from vm.installation import read_attributes
+from vm.owner import CONFIG, DROP_IN, EDITED, UNIT_DROP_IN, owned_guest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from vm.figures import Figures
+    from vm.guest import Guest
+    from vm.installation import Installation
+    from vm.workshop import Workshop
+
+ROCE_MODE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
+README = package.REPOSITORY / "README.md"
+
+pytestmark = pytest.mark.timeout(600, func_only=True)
+
+
+@pytest.fixture(scope="module")
+def guest(workshop: Workshop, installation: Installation) -> Iterator[Guest]:
+    """One guest for the whole file."""
+    with owned_guest(workshop, installation, "removal") as machine:
+        yield machine
+
+
+def test_a_stopped_and_a_restarted_daemon_leave_the_values(guest: Guest) -> None:
+    values = read_attributes(guest)
+    guest.run("systemctl stop sparktune")
+    assert read_attributes(guest) == values
+    assert guest.status()["state"] == "down"
+    guest.run("systemctl start sparktune; systemctl restart sparktune")
+    assert read_attributes(guest) == values
+    guest.wait_for_state("ok")
+
+
+def test_it_can_be_installed_over_itself(guest: Guest, deb: Path) -> None:
+    guest.install(deb)
+    values = read_attributes(guest)
+    guest.run(f"apt-get install --yes --quiet --reinstall /var/tmp/{deb.name}", limit_s=400)
+    assert read_attributes(guest) == values
+    assert guest.wait_for_state("ok")["daemon"]["version"] == package.read_version(deb)
+
+
+def test_removing_it_puts_the_originals_back(
+    guest: Guest, installation: Installation, deb: Path, figures: Figures
+) -> None:
+    elsewhere = {"SPARKTUNE_STATE_DIR": "/var/tmp", "SPARKTUNE_RUN_DIR": "/var/tmp"}  # noqa: S108
+    result = guest.run("apt-get remove --yes --quiet sparktune", env=elsewhere, limit_s=400)
+    figures.record("removing the package", round(result.took_s, 2), "s")
+    assert read_attributes(guest) == installation.before
+    assert guest.run("command -v sparktune", check=False).code != 0
+    assert guest.run("pgrep --full bin/sparktune", check=False).out == ""
+    assert guest.run("curl --silent localhost:9300/status", check=False).code == 7  # nobody listens
+    assert guest.run("ls /usr/lib/sparktune", check=False).code == 2, "bytecode was left behind"
+    assert "# edited by the owner" in guest.cat(CONFIG)
+    assert "history.db" in guest.out("ls /var/lib/sparktune")
+    guest.install(deb)
+    guest.wait_for_state("ok")
+    assert guest.cat(READ_AHEAD) == EDITED
+    assert read_attributes(guest) != installation.before
+
+
+def test_purging_it_leaves_the_system_user_and_what_the_owner_made(
+    guest: Guest, installation: Installation
+) -> None:
+    guest.put(f"{CONFIG}.dpkg-dist", "# as an upgrade leaves it beside an edited one\n")
+    guest.run("apt-get purge --yes --quiet sparktune", limit_s=400)
+    assert read_attributes(guest) == installation.before
+    harness = "-path /usr/local -o -path /var/tmp -o -path /run/log -o -path /var/log -o -path /dev"
+    found = guest.out(
+        rf"find / \( -path /proc -o -path /sys -o {harness} \) -prune -o -name '*sparktune*' -print"
+    )
+    assert sorted(set(found.split())) == [
+        UNIT_DROP_IN.rpartition("/")[0],
+        DROP_IN.rpartition("/")[0],
+    ]
+    assert guest.cat(DROP_IN)
+    assert guest.cat(UNIT_DROP_IN)
+    assert guest.out("getent passwd sparktune").endswith("/nonexistent:/usr/sbin/nologin")
+    assert guest.out("systemctl --failed --quiet --no-legend") == ""
+
+
+def test_the_readme_followed_to_the_letter_installs_it(guest: Guest, deb: Path) -> None:
+    section = README.read_text(encoding="utf-8").partition("\n## Install\n")[2]
+    block = re.search(r"```\n(.*?)```", section, re.DOTALL)
+    assert block
+    install, see = block[1].strip().splitlines()
+    assert install.startswith("sudo apt install ./sparktune_")
+    guest.run("mkdir /root/downloads")
+    guest.put(f"/root/downloads/{deb.name}", deb)
+    architecture = deb.stem.rpartition("_")[2]
+    typed = install.removeprefix("sudo ").replace("arm64", architecture)  # root has no sudo here
+    result = guest.run(f"cd /root/downloads && yes | {typed}", limit_s=400)
+    assert "sparktune: ok" in result.out
+    assert json.loads(guest.out(see.replace("curl", "curl --silent")))["state"] == "ok"
+    assert guest.cat(READ_AHEAD) == "8192"  # the packaged file again
+    assert guest.cat(ROCE_MODE) == "RoCE v2"
