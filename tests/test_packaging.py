@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -71,6 +72,21 @@ def test_an_interrupt_while_it_imports_ends_it_without_a_traceback(tmp_path: Pat
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (-signal.SIGINT, b"")
+
+
+def test_nothing_is_loaded_that_is_not_compiled_when_it_is_installed() -> None:
+    [excluded] = re.findall(r"^py3compile .* -X '/\((.*)\)/' ", read("postinst"), re.MULTILINE)
+    load_all = """
+        import importlib, pkgutil, sys, sparktune
+        for module in pkgutil.walk_packages(sparktune.__path__, "sparktune."):
+            importlib.import_module(module.name)
+        import rich.console, rich.padding, rich.table, rich.text
+        print(*{name.partition(".")[0] for name in sys.modules})
+    """
+    command = [sys.executable, "-c", textwrap.dedent(load_all)]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert {"rich", "uvicorn", "sparktune"} < set(loaded)
+    assert not set(excluded.split("|")) & set(loaded)
 
 
 def test_the_manual_pages_name_the_version() -> None:
