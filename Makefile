@@ -30,7 +30,8 @@ run: setup ## a simulated GB10 with daemon and API on port 9300 (PORT=…)
 	@$(BIN)/sparktune simulate --port $(PORT)
 
 test: setup ## all tests that need no virtual machine
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not alone and not real_kernel"
+	@$(BIN)/python -m pytest -m "alone or real_kernel"
 
 test-vm: deb ## the scenarios on virtual Sparks (ARCH=amd64|arm64, K=part of a name, WORKERS=0: one guest at a time)
 	@$(BIN)/python -m pytest tests/vm -q -o console_output_style=classic -n $(WORKERS) \

@@ -63,6 +63,7 @@ def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     assert not {name for name in modules if name.startswith(HEAVY)}
 
 
+@pytest.mark.alone
 def test_status_takes_at_most_200_ms(tmp_path: Path) -> None:
     publish(tmp_path, "status", encode(make_status()))
     took_s = []

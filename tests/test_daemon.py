@@ -115,6 +115,7 @@ def test_a_status_line_that_a_person_can_read_follows_the_state(
     assert "nvme.nvme0n1.read_ahead_kb is 128, wanted 8192" in line
 
 
+@pytest.mark.alone
 def test_the_watchdog_is_fed_at_least_every_half_interval_whatever_the_sweep_is(
     build: Callable[..., TreeDaemon], manager: ServiceManager
 ) -> None:

@@ -557,6 +557,7 @@ def test_episodes_that_come_together_are_stored_together(path: Path) -> None:
         assert log.stat().st_size - before < 100 * 4096  # one transaction, not a hundred
 
 
+@pytest.mark.alone
 def test_the_thread_sleeps_while_there_is_nothing_to_do(path: Path) -> None:
     with running(path) as history:
         assert history.flush(10)

@@ -171,6 +171,7 @@ def test_no_known_kind_of_token_survives_anywhere(word: str, around: str) -> Non
         assert word.upper() not in shown
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "script",
     [

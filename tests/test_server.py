@@ -256,6 +256,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
         bind_sockets("192.0.2.1", 0)
 
 
+@pytest.mark.alone
 def test_an_idle_process_sleeps(start: Start) -> None:
     process = start()
     process.ask()
