@@ -9,7 +9,7 @@ ARCH    ?= amd64
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-vm check format deb lintian piuparts pythons bench lock clean
+.PHONY: help setup run test test-vm check format deb lintian piuparts bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,9 +55,6 @@ lintian: deb ## what Debian's package checker says against them
 
 piuparts: deb ## install, reinstall, remove and purge in a fresh Debian 12; as root
 	@packaging/run-piuparts dist/sparktune_*_amd64.deb
-
-pythons: deb ## install, try and purge in fresh Debians with Python 3.11, 3.13 and 3.14; as root
-	@packaging/run-pythons dist/sparktune_*_amd64.deb
 
 bench: setup ## measure everything the design has a budget for
 	@$(BIN)/python benchmarks/bench.py
