@@ -16,7 +16,7 @@ RESTORE = (
     "sparktune restore --all --until-start --state-dir {0}/var/lib/sparktune --run-dir {0}/run/sparktune"
 )
 CLEAN = "py3clean -p sparktune /usr/lib/sparktune"
-COMPILE = "py3compile -p sparktune -X /(pygments|markdown_it|mdurl)/ /usr/lib/sparktune"
+COMPILE = "py3compile -p sparktune -X (pygments|markdown_it|mdurl)/ /usr/lib/sparktune"
 RESET = "systemctl reset-failed sparktune.service sparktune-api.service sparktune-api.socket"
 RESTART_API = "deb-systemd-invoke try-restart sparktune-api.service"
 RESTART_SOCKET = "deb-systemd-invoke restart sparktune-api.socket"

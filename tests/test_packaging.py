@@ -75,7 +75,7 @@ def test_an_interrupt_while_it_imports_ends_it_without_a_traceback(tmp_path: Pat
 
 
 def test_nothing_is_loaded_that_is_not_compiled_when_it_is_installed() -> None:
-    [excluded] = re.findall(r"^py3compile .* -X '/\((.*)\)/' ", read("postinst"), re.MULTILINE)
+    [excluded] = re.findall(r"^py3compile .* -X '\((.*)\)/' ", read("postinst"), re.MULTILINE)
     load_all = """
         import importlib, pkgutil, sys, sparktune
         for module in pkgutil.walk_packages(sparktune.__path__, "sparktune."):
