@@ -46,6 +46,13 @@ def test_the_status_by_curl_says_ok_and_what_was_checked(installation: Installat
     assert f"checked {checked['hold']} of {checked['of']}" in status["summary"]
 
 
+def test_installing_compiles_what_is_loaded_and_no_more(spark: Guest) -> None:
+    compiled = spark.out("find /usr/lib/sparktune -name '*.pyc' -printf '%P\\n'").splitlines()
+    libraries = {path.partition("/")[0] for path in compiled}
+    assert {"sparktune", "pydantic", "fastapi", "rich"} < libraries
+    assert not {"pygments", "markdown_it", "mdurl"} & libraries
+
+
 def test_other_programs_see_what_holds(spark: Guest) -> None:
     assert spark.out("blockdev --getra /dev/nvme0n1") == str(8192 * 2)  # in sectors
     assert spark.cat(ROCE_MODE) == "RoCE v2"
