@@ -15,6 +15,7 @@ import pytest
 
 import build
 import wheels
+from freshness import fingerprint, is_fresh
 from sparktune import __version__
 from sparktune.simulate import tree
 
@@ -91,10 +92,21 @@ def build_copy(folder: Path, *arguments: str, umask: int = 0o022, **environment:
     return folder / "dist"
 
 
+def find_built() -> Path | None:
+    """The dist/ of this checkout, if `make deb` has built both packages of what is in it now."""
+    of = build.Build(
+        work=PROJECT / build.WORK, dist=PROJECT / "dist", version=__version__, maintainer="", epoch=""
+    )
+    inputs = fingerprint(PROJECT, of.version)
+    are_fresh = [is_fresh(of.package(name), of.record(name), inputs) for name in build.ARCHITECTURES]
+    return of.dist if all(are_fresh) else None
+
+
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Package]]:
+    """Both packages, taken apart: those of `make deb`, or a copy's."""
     folder = tmp_path_factory.mktemp("packages")
-    dist = build_copy(folder / "checkout")
+    dist = find_built() or build_copy(folder / "checkout")
     yield {
         name: Package.open(dist / f"sparktune_{__version__}_{name}.deb", name, folder / name)
         for name in build.ARCHITECTURES
