@@ -9,7 +9,7 @@ ARCH    ?= amd64
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-vm check format deb lintian piuparts bench lock clean
+.PHONY: help setup run test vm-image test-vm check format deb lintian piuparts bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ run: setup ## a simulated GB10 with daemon and API on port 9300 (PORT=…)
 test: setup ## all tests that need no virtual machine
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not alone and not real_kernel"
 	@$(BIN)/python -m pytest -m "alone or real_kernel"
+
+vm-image: setup ## the disk image of a virtual Spark (ARCH=…), in the cache; else test-vm builds it
+	@cd tests && ../$(BIN)/python -m vm.prepare --arch $(ARCH)
 
 test-vm: deb ## the scenarios on virtual Sparks (ARCH=amd64|arm64, K=part of a name, WORKERS=0: one guest at a time)
 	@$(BIN)/python -m pytest tests/vm -q -o console_output_style=classic -n $(WORKERS) \
