@@ -34,7 +34,7 @@ test: setup ## all tests that need no virtual machine
 	@$(BIN)/python -m pytest -m "alone or real_kernel"
 
 vm-image: setup ## the disk image of a virtual Spark (ARCH=…), in the cache; else test-vm builds it
-	@cd tests && ../$(BIN)/python -m vm.prepare --arch $(ARCH)
+	@PYTHONPATH=tests $(BIN)/python -m vm.prepare --arch $(ARCH)
 
 test-vm: deb ## the scenarios on virtual Sparks (ARCH=amd64|arm64, K=part of a name, WORKERS=0: one guest at a time)
 	@$(BIN)/python -m pytest tests/vm -q -o console_output_style=classic -n $(WORKERS) \

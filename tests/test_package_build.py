@@ -1,4 +1,4 @@
-"""The packages themselves: built from a copy of this checkout, and taken apart."""
+"""The packages themselves: built from this checkout or a copy of it, and taken apart."""
 
 from __future__ import annotations
 

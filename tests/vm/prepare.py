@@ -23,7 +23,9 @@ def main() -> int:
     try:
         require_tools(platform)
         undertaker = start_undertaker(building)
-        image.provide(platform, building, Narrator.to(sys.stdout), log)
+        narrator = Narrator.to(sys.stdout)
+        built = image.provide(platform, building, narrator, log)
+        narrator.say(f"the {platform.name} image: {built.disk.parent}")
         undertaker.communicate()
     except (MissingToolError, PermissionError, RuntimeError) as error:
         sys.stderr.write(f"make vm-image: {error}\n")
