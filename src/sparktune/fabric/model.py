@@ -1,4 +1,4 @@
-"""The fabric as found: ConnectX-7 functions, the ports they share, their GIDs and owners. Frozen, and without I/O.
+"""The fabric as found: ConnectX-7 functions, their ports, GIDs and owners. Frozen, and without I/O.
 
 `kernel/fabric.py` reads it; checks, `sparktune fabric` and `sparktune nccl` judge it. None is "not known".
 """
