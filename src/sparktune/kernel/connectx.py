@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sparktune.fabric.model import Presence
+
 if TYPE_CHECKING:
     from sparktune.kernel.root import Root
 
 VENDOR, DEVICE = "0x15b3", "0x1021"
+
+_HOTPLUG = ("/etc/nvidia/cx7-hotplug-enabled", "/sys/bus/platform/devices/MTKP0001:00")
+
+
+def presence(root: Root) -> Presence:
+    """Whether any interface is a ConnectX-7's, and whether hot-plug power management can be why none is."""
+    if ports(root):
+        return Presence.PRESENT
+    return Presence.POWERED_DOWN if any(root.exists(name) for name in _HOTPLUG) else Presence.NONE
 
 
 def ports(root: Root) -> tuple[str, ...]:

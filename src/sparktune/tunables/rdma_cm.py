@@ -1,0 +1,98 @@
+"""The RDMA-CM part of the `roce` area: what programs that connect through RDMA-CM get by default.
+
+It acts on those programs only. NCCL is none of them, so nothing here says whether RoCE works for NCCL.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from sparktune.kernel.attribute import FileAttribute
+from sparktune.kernel.identity import identify_directory
+from sparktune.model import Tunable
+from sparktune.tunables.area import Discovery, View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sparktune.fabric.model import Fabric
+    from sparktune.hardware import Host
+    from sparktune.kernel.root import Root
+    from sparktune.settings import Settings
+
+AREA = "roce"
+DEVICES = "/sys/class/infiniband"
+CONFIGFS = "/sys/kernel/config"
+RDMA_CM = f"{CONFIGFS}/rdma_cm"
+
+_MODE = "default_roce_mode"
+_WHY = "RDMA-CM programs that name no mode get RoCE v2, which is routed and what a Spark's GID table offers."
+_SOURCE = "kernel: Documentation/ABI/testing/configfs-rdma_cm"
+_RISK = "Programs that need RoCE v1 must ask for it. NCCL is not affected: it does not use RDMA-CM."
+
+
+def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
+    """The default RoCE mode of each port of each selected RDMA device, Soft-RoCE ones too."""
+    root, wanted = host.root, settings.roce
+    devices = [name for name in root.names(DEVICES) if _is_selected(name, wanted.devices)]
+    reason = _absence(root, devices)
+    if reason:
+        return Discovery(tunables=(), absent=reason)
+    tunables = [
+        _tunable(root, name, port, wanted.default_roce_mode)
+        for name in devices
+        for port in root.names(f"{DEVICES}/{name}/ports")
+        if root.read(f"{DEVICES}/{name}/ports/{port}/link_layer") != "InfiniBand"
+    ]
+    return Discovery(
+        tunables=tuple(tunables), absent="" if tunables else "no port of an RDMA device is Ethernet"
+    )
+
+
+def _absence(root: Root, devices: Sequence[str]) -> str:
+    if not root.names(DEVICES):
+        return "no RDMA device here"
+    if not devices:
+        return f"none of {', '.join(root.names(DEVICES))} is selected by roce.devices"
+    if not root.exists(CONFIGFS):
+        return "this kernel has no configfs"
+    if not root.exists(RDMA_CM):
+        return f"{RDMA_CM} is not there: rdma_cm is not loaded, or configfs not mounted (modprobe rdma_cm)"
+    return ""
+
+
+def _is_selected(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+def _tunable(root: Root, name: str, port: str, mode: str) -> Tunable:
+    attribute = FileAttribute(
+        root,
+        f"{RDMA_CM}/{name}/ports/{port}/{_MODE}",
+        identity=identify_directory(root, f"{DEVICES}/{name}"),
+        codec="text",
+        makes=f"{RDMA_CM}/{name}",
+    )
+    suffix = "" if port == "1" else f"_{port}"
+    return Tunable(
+        id=f"{AREA}.{name}.{_MODE}{suffix}",
+        area=AREA,
+        device=name,
+        attribute=attribute,
+        wanted=mode,
+        why=_WHY,
+        source=_SOURCE,
+        risk=_RISK,
+        key=f"roce.{_MODE}",
+    )
+
+
+def say(views: Sequence[View]) -> str:
+    """What holds, and what that does not mean; empty if there is nothing of this part."""
+    modes = [view for view in views if view.tunable.key == f"roce.{_MODE}"]
+    if not modes:
+        return ""
+    holding = sum(view.reading.value == view.tunable.wanted for view in modes)
+    mode = modes[0].tunable.wanted
+    return f"RDMA-CM default mode {mode} on {holding} of {len(modes)} ports; says nothing about NCCL"
