@@ -75,5 +75,6 @@ def measure(
 def record(figures: Figures, what: str, times_us: Sequence[int]) -> None:
     """How many, median and longest."""
     figures.record(f"heal, {what}: samples", len(times_us), "")
-    figures.record(f"heal, {what}: median", statistics.median(times_us), "µs")
-    figures.record(f"heal, {what}: longest", max(times_us), "µs")
+    if times_us:
+        figures.record(f"heal, {what}: median", statistics.median(times_us), "µs")
+        figures.record(f"heal, {what}: longest", max(times_us), "µs")

@@ -60,7 +60,8 @@ def test_lvm_on_luks_on_a_partition_is_held_and_leaves_with_it(
         spark, read_ahead_of("dm-0"), WANTED, ["cryptsetup", "open", "--key-file", KEY, partition, "vault"]
     )
     vault = find_mapped(spark, "vault")
-    assert (vault, opened.values) == ("dm-0", [None, "128", WANTED])
+    assert vault == "dm-0"
+    assert opened.went(None, "128", WANTED), opened
     assert wait_for_verdict(spark, id_of(vault), "ok")["original"] == 128
 
     spark.run("pvcreate --quiet /dev/mapper/vault; vgcreate --quiet models /dev/mapper/vault")
@@ -83,4 +84,4 @@ def test_lvm_on_luks_on_a_partition_is_held_and_leaves_with_it(
         assert wait_for_verdict(spark, id_of(gone), "absent")["reason"].startswith("left at 20")
         assert spark.run(["test", "-e", read_ahead_of(gone)], check=False).code == 1
     wait_for_count(spark, of)
-    record(figures, "LUKS device opened, from its appearance", [opened.wrong_us])
+    record(figures, "LUKS device opened, from its appearance", opened.stood_us("128"))

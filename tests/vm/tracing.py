@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from vm.guest import PROGRAMS
@@ -34,10 +35,13 @@ class Trace:
         """When the last value was reached, from the start of the command."""
         return self.seen[-1][0]
 
-    @property
-    def wrong_us(self) -> int:
-        """How long the value before the last one stood."""
-        return self.seen[-1][0] - self.seen[-2][0]
+    def went(self, before: str | None, wrong: str, after: str) -> bool:
+        """Whether it took these values in turn. The wrong one may have come and gone between two looks."""
+        return self.values in ([before, wrong, after], list(dict.fromkeys((before, after))))
+
+    def stood_us(self, wrong: str) -> list[int]:
+        """How long each appearance of a value stood that was seen to end."""
+        return [end - start for (start, value), (end, _) in pairwise(self.seen) if value == wrong]
 
 
 def trace_command(
