@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import children
-from sparktune.kernel.rtnetlink import LinkWatch, interface_names
+from sparktune.kernel.rtnetlink import LinkEvent, LinkWatch, link_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NEWLINK, _DELLINK, _NEWADDR, _DONE = 16, 17, 20, 3
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _DONE = 16, 17, 20, 21, 3
 _IFNAME, _MTU = 3, 4
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -39,6 +39,10 @@ def message(name: bytes | None, kind: int = _NEWLINK, *, before: bytes = b"") ->
     return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
 
+def interface_names(data: bytes) -> set[str]:
+    return {event.name for event in link_events(data)}
+
+
 @pytest.mark.parametrize("kind", [_NEWLINK, _DELLINK])
 def test_an_interface_that_came_changed_or_went_is_named(kind: int) -> None:
     assert interface_names(message(b"enp1s0f0np0", kind)) == {"enp1s0f0np0"}
@@ -54,7 +58,31 @@ def test_several_messages_in_one_datagram_are_all_read() -> None:
     assert interface_names(data) == {"eth0", "lo"}
 
 
-@pytest.mark.parametrize("kind", [_NEWADDR, _DONE, 2, 0])
+@pytest.mark.parametrize(("flags", "carrier"), [(0x11043, True), (0x1003, False)])
+def test_a_link_is_told_with_its_carrier(flags: int, *, carrier: bool) -> None:
+    data = bytearray(message(b"eth0"))
+    struct.pack_into("=I", data, 16 + 8, flags)
+    assert link_events(bytes(data)) == [LinkEvent("eth0", carrier)]
+
+
+def test_an_interface_that_is_gone_has_no_carrier_to_tell() -> None:
+    assert link_events(message(b"eth0", _DELLINK)) == [LinkEvent("eth0", None)]
+
+
+@pytest.mark.parametrize("kind", [_NEWADDR, _DELADDR])
+def test_an_address_names_its_interface_by_number(kind: int) -> None:
+    body = struct.pack("=BBBBI", socket.AF_INET, 24, 0, 0, socket.if_nametoindex("lo"))
+    body += attribute(_IFNAME, b"lo:alias\0")
+    data = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+    assert link_events(data) == [LinkEvent("lo", None)]
+
+
+def test_an_address_of_an_interface_that_left_names_nobody() -> None:
+    body = struct.pack("=BBBBI", socket.AF_INET6, 64, 0, 0, 0x7FFFFFF0)
+    assert link_events(struct.pack("=IHHII", 16 + len(body), _NEWADDR, 0, 0, 0) + body) == []
+
+
+@pytest.mark.parametrize("kind", [_DONE, 2, 0])
 def test_messages_about_something_else_name_nobody(kind: int) -> None:
     assert interface_names(message(b"eth0", kind)) == set()
 
@@ -107,7 +135,12 @@ def watch() -> Iterator[LinkWatch]:
 
 def test_without_a_message_nothing_changed_and_nobody_waits(watch: LinkWatch) -> None:
     watch.read()
-    assert watch.read() == set()
+    assert watch.read() == ()
+
+
+def heard(watch: LinkWatch) -> set[str] | None:
+    events = watch.read()
+    return None if events is None else {event.name for event in events}
 
 
 def _switch(name: bytes, *, up: bool) -> None:
@@ -133,7 +166,7 @@ def test_an_interface_that_goes_up_is_heard() -> None:
             return SKIPPED
         watch = LinkWatch()
         _switch(b"lo", up=True)
-        return 0 if watch.read() == {"lo"} and watch.read() == set() else 1
+        return 0 if heard(watch) == {"lo"} and heard(watch) == set() else 1
 
     code = children.run(listen)
     if code == SKIPPED:
@@ -151,9 +184,9 @@ def test_a_queue_that_ran_over_says_that_anything_may_have_changed() -> None:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         for number in range(200):
             _switch(b"lo", up=number % 2 == 0)
-        overflow = watch.read()
-        rest = watch.read()
-        return 0 if overflow is None and rest == {"lo"} and watch.read() == set() else 1
+        overflow = heard(watch)
+        rest = heard(watch)
+        return 0 if overflow is None and rest == {"lo"} and heard(watch) == set() else 1
 
     code = children.run(listen)
     if code == SKIPPED:

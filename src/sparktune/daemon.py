@@ -174,6 +174,7 @@ class Daemon:
         if books_s is not None and time.monotonic() >= books_s:
             parrying.keep_books()
         self.triggers.settling.turn()
+        self.triggers.links.turn()
         if time.monotonic() >= self.keeper.next_sweep_s:
             parrying.catch_up()
             parrying.forget()  # before the sweep: who writes during it and ends has its exit record still
@@ -194,6 +195,7 @@ class Daemon:
             self.keeper.next_sweep_s,
             self.triggers.parrying.due_s(),
             self.triggers.settling.due_s(),
+            self.triggers.links.due_s(),
             self.recorder.due_s(),
             self.conflicts.due_s(),
             None if self._control is None else self._control.due_s(),

@@ -16,7 +16,18 @@ from sparktune.errors import StoreError
 from sparktune.held import Adoption, Held, PlannedWrite
 from sparktune.kernel.attribute import decode, describe_error, encode, verdict_of
 from sparktune.kernel.identity import is_still_there
-from sparktune.model import Action, Drift, Noticed, Policy, Reading, ReadingKind, Tunable, Value, Verdict
+from sparktune.model import (
+    Action,
+    Drift,
+    Noticed,
+    Policy,
+    Reading,
+    ReadingKind,
+    Remembering,
+    Tunable,
+    Value,
+    Verdict,
+)
 from sparktune.originals import Original
 from sparktune.restoring import RESTORED_BEFORE, UNTOUCHED, Outcome, put_back
 from sparktune.snapshot import timestamp
@@ -100,6 +111,8 @@ class Engine:
                 old.tunable.attribute.close()
             held = self.held[tunable.id] = Held(tunable=tunable, policy=policy, layer=layer)
             return held
+        if isinstance(tunable.attribute, Remembering):
+            tunable.attribute.inherit(old.tunable.attribute)
         old.tunable.attribute.close()
         if (old.tunable.wanted, old.policy) != (tunable.wanted, policy):
             old.forgive()
@@ -146,6 +159,12 @@ class Engine:
         if held.left:  # its path may have become another device's: only a new discovery takes it up again
             return None
         return self._guarded(held, partial(self._look, noticed=noticed, heal=heal))
+
+    def expire(self, states: Iterable[Held]) -> None:
+        """Something happened to these: what they remember may be outdated."""
+        for held in states:
+            if isinstance(held.tunable.attribute, Remembering):
+                held.tunable.attribute.expire()
 
     def _guarded(self, held: Held, act: Callable[[Held], Answer | None]) -> Answer | None:
         try:
@@ -233,6 +252,7 @@ class Engine:
             for held in chosen:
                 held.contest.end()
                 held.forgive()
+            self.expire(chosen)
         self._record_ahead(chosen)
         drifts = [self.look(held, noticed) for held in chosen if not held.tunable.is_check]
         drifts += [self.look(held, noticed) for held in chosen if held.tunable.is_check]
@@ -331,7 +351,7 @@ class Engine:
             return self._stand(held, Verdict.PAUSED, reading, f"paused until {timestamp(pause.until())}")
         if reading.value == tunable.wanted:
             held.forgive()
-            held.conclude(Verdict.OK, reading)
+            held.conclude(Verdict.OK, reading, reading.reason)
             self._arm(held)
             return None
         return self._answer(held, reading, noticed, heal=heal)
@@ -340,7 +360,7 @@ class Engine:
         """The value differs: heal it, or say why not."""
         tunable = held.tunable
         if tunable.is_check or held.policy is Policy.REPORT or not heal:
-            return self._stand(held, Verdict.DRIFT, reading, "", Action.REPORTED)
+            return self._stand(held, Verdict.DRIFT, reading, reading.reason, Action.REPORTED)
         refused = held.refused
         if refused is not None and refused[:2] == (tunable.wanted, reading.value):
             held.conclude(refused[2], reading, refused[3])

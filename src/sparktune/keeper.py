@@ -106,9 +106,30 @@ class Keeper:
         """
         self._look(self.engine.choose(None), Noticed.SWEEP, cause)
 
-    def look_after(self, names: Iterable[str] | None, noticed: Noticed, cause: Cause) -> None:
-        """Judge some areas anew, because of an event that made no device come or go."""
-        self._look(self.engine.choose(names), noticed, cause)
+    def look_after(
+        self,
+        names: Iterable[str] | None,
+        noticed: Noticed,
+        cause: Cause,
+        interfaces: frozenset[str] = frozenset(),
+    ) -> None:
+        """Judge some areas anew, because of an event that made no device come or go.
+
+        With `interfaces` only what these touch, and what names no interface at all.
+        """
+        chosen = self.engine.choose(names)
+        if interfaces:
+            chosen = [
+                held
+                for held in chosen
+                if not held.tunable.interfaces or not interfaces.isdisjoint(held.tunable.interfaces)
+            ]
+        self.engine.expire(chosen)
+        self._look(chosen, noticed, cause)
+
+    def touched(self) -> frozenset[str]:
+        """The interfaces, RDMA devices and PCI functions whose events touch something that is held."""
+        return frozenset(name for held in self.engine.held.values() for name in held.tunable.interfaces)
 
     def _look(self, chosen: Iterable[Held], noticed: Noticed, cause: Cause) -> None:
         drifts = [self.engine.look(held, noticed) for held in chosen]

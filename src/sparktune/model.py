@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -87,7 +87,7 @@ class Reading:
     Attributes:
         kind: a value, or why there is none.
         value: what was read; None unless `kind` is `value`.
-        reason: why there is no value; empty otherwise.
+        reason: why there is no value, or what else was seen beside it; may be empty.
     """
 
     kind: ReadingKind
@@ -147,6 +147,25 @@ class Attribute(Protocol):
         """Release descriptors. Reading or writing opens them again."""
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """An attribute that knows something from before: what it read a while ago, or has counted since."""
+
+    def expire(self) -> None:
+        """What was read before may be outdated: the next reading asks the kernel again."""
+
+    def inherit(self, former: Attribute) -> None:
+        """Take over what the attribute of the same device instance knows that this one replaces."""
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """An attribute that has to hear of every change of a link, also of those nobody looks after."""
+
+    def hear(self, name: str, *, carrier: bool) -> None:
+        """The interface `name` has or has lost its carrier, just now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tunable:
     """One kernel attribute on one device that sparktune owns, or (without a writer) a check.
@@ -165,6 +184,8 @@ class Tunable:
         key: the configuration key that decides the wanted value: `nvme.read_ahead_kb`.
         owner: who else manages this value by right (a netplan file); empty if nobody.
         do: what a person can do when it does not hold; empty: the engine's general advice.
+        interfaces: names of network interfaces, RDMA devices and PCI functions whose events touch it; empty:
+            every event of its area does.
     """
 
     id: str
@@ -180,6 +201,7 @@ class Tunable:
     key: str = ""
     owner: str = ""
     do: str = ""
+    interfaces: tuple[str, ...] = ()
 
     @property
     def is_check(self) -> bool:

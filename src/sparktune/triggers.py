@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sparktune.kernel.clock import ResumeWatch
+from sparktune.kernel.connectx import is_function
 from sparktune.kernel.exits import ExitRecords
 from sparktune.kernel.rtnetlink import LinkWatch
+from sparktune.links import Links
 from sparktune.model import Cause, CauseKind, Noticed
 from sparktune.parrying import Parrying
 from sparktune.settling import Settling
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sparktune.keeper import Keeper
-    from sparktune.kernel.uevent import DeviceWatch
+    from sparktune.kernel.uevent import DeviceEvent, DeviceWatch
 
 _PER_CPU = "cpu"
 """The one subsystem whose devices are many enough to be discovered one by one."""
+
+_CROWDED = frozenset({"net", "pci"})
+"""Subsystems of many devices of which few are ours."""
 
 
 class Triggers:
@@ -47,6 +52,7 @@ class Triggers:
         self._opened: list[Any] = []
         self.parrying = Parrying(keeper)
         self.settling = Settling(keeper.look_after)
+        self.links = Links(keeper)
         self.woke_s = 0.0
 
     def open_writes(self) -> None:
@@ -88,7 +94,10 @@ class Triggers:
         if events is None:
             self._keeper.overflow("device")
             return
+        touched = self._keeper.touched()
         for event in events:
+            if not self._concerns(event, touched):
+                continue
             names = self._keeper.tuner.areas_of(event.subsystem)
             cause = Cause(kind=CauseKind.DEVICE, detail=str(event))
             if event.subsystem == _PER_CPU:
@@ -98,15 +107,18 @@ class Triggers:
                 self._keeper.rediscover(names, Noticed.UDEV, cause)
                 self.settling.begin(names, Noticed.UDEV, cause)
 
+    def _concerns(self, event: DeviceEvent, touched: frozenset[str]) -> bool:
+        """Whether a device is one of ours: containers come with interfaces that nothing here depends on."""
+        if event.subsystem not in _CROWDED or event.name in touched:
+            return True
+        return is_function(self._keeper.tuner.host.root, event.subsystem, event.name)
+
     def _on_links(self, watch: LinkWatch) -> None:
-        names = watch.read()
-        if names is None:
+        events = watch.read()
+        if events is None:
             self._keeper.overflow("link")
-            return
-        cause = Cause(kind=CauseKind.DEVICE, detail=f"link change of {', '.join(sorted(names))}")
-        if changed := self._keeper.tuner.changed_areas():
-            self._keeper.rediscover(changed, Noticed.RTNETLINK, cause)
-        self._keeper.look_after(self._keeper.tuner.areas_of("net"), Noticed.RTNETLINK, cause)
+        else:
+            self.links.on_events(events)
 
     def _on_clock(self, watch: ResumeWatch) -> None:
         if watch.has_resumed():

@@ -21,14 +21,15 @@ def presence(root: Root) -> Presence:
     return Presence.POWERED_DOWN if any(root.exists(name) for name in _HOTPLUG) else Presence.NONE
 
 
+def is_function(root: Root, subsystem: str, name: str) -> bool:
+    """Whether a device of the subsystem `net` or `pci` is a ConnectX-7 function; cheap where it is none."""
+    device = f"/sys/bus/pci/devices/{name}" if subsystem == "pci" else f"/sys/class/net/{name}/device"
+    return root.read(f"{device}/vendor") == VENDOR and root.read(f"{device}/device") == DEVICE
+
+
 def ports(root: Root) -> tuple[str, ...]:
     """Names of the netdevs that are ConnectX-7 functions."""
-    found = []
-    for name in root.names("/sys/class/net"):
-        device = f"/sys/class/net/{name}/device"
-        if root.read(f"{device}/vendor") == VENDOR and root.read(f"{device}/device") == DEVICE:
-            found.append(name)
-    return tuple(found)
+    return tuple(name for name in root.names("/sys/class/net") if is_function(root, "net", name))
 
 
 def has_carrier(root: Root) -> bool:

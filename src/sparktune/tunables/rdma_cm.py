@@ -85,6 +85,7 @@ def _tunable(root: Root, name: str, port: str, mode: str) -> Tunable:
         source=_SOURCE,
         risk=_RISK,
         key=f"roce.{_MODE}",
+        interfaces=(name,),
     )
 
 

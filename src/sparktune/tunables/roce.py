@@ -83,7 +83,7 @@ def policy(settings: Settings) -> Policy:
 
 AREA_ROCE = Area(
     name=AREA,
-    subsystems=("infiniband", "net"),
+    subsystems=("infiniband", "net", "pci"),
     policy=policy,
     discover=discover,
     observe=observe,
