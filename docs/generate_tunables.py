@@ -44,7 +44,7 @@ def compose() -> str:
     for area in AREAS:
         parts += [f"## {area.name}", *_describe_area(area), f"Keys of `[{area.name}]`:", _section(area.name)]
     parts += ["## Keys for all areas", _table(_keys("", Keys))]
-    for name in ("contest", "history"):
+    for name in ("expect", "contest", "history"):
         parts += [f"`[{name}]`:", _section(name)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

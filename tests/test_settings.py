@@ -303,6 +303,12 @@ def test_the_two_directories_and_foreign_variables_are_let_pass(main: Path) -> N
         ),
         ("cpuidle.cpus = '5-1'", '"5-1"', "the CPU range 5-1 runs backwards; write 1-5"),
         ("roce.default_roce_mode = 'RoCE V2'", '"RoCE V2"', 'did you mean "RoCE v2"?'),
+        (
+            "expect.link_rate_gbps = 250",
+            "250",
+            "no hardware has 250; a ConnectX-7 runs at 10, 25, 40, 50, 100, 200 and 400",
+        ),
+        ("expect.link_rate_gbps = '200G'", '"200G"', ""),
         ("history.days = 0", "0", ""),
         ("history.rows = 99", "99", ""),
     ],

@@ -19,6 +19,9 @@ WRITTEN = {"written": True}
 """Validation context for what a person wrote: durations have to be text with a unit there."""
 _DAY_S = 86400.0
 _MOST_ITEMS = 1000
+KNOWN_RATES_GBPS = (10, 25, 40, 50, 100, 200, 400)
+"""What a ConnectX-7 port can run at over Ethernet: NVIDIA's ConnectX-7 user manual, introduction."""
+_RATES = f"{', '.join(map(str, KNOWN_RATES_GBPS[:-1]))} and {KNOWN_RATES_GBPS[-1]}"
 _LIST = Field(strict=False)  # TOML has lists, no tuples
 
 
@@ -56,6 +59,14 @@ def _require_absolute(text: str) -> str:
         hint = "" if text.startswith("/") else "a path begins with /"
         raise PydanticCustomError("path", "no path", {"hint": hint})
     return text
+
+
+def _require_rate(rate: int) -> int:
+    if rate not in KNOWN_RATES_GBPS:
+        raise PydanticCustomError(
+            "rate", "no rate", {"hint": f"no hardware has {rate}; a ConnectX-7 runs at {_RATES}"}
+        )
+    return rate
 
 
 def _require_short(value: object) -> object:
@@ -122,6 +133,14 @@ class RoceSettings(_Section):
     )
 
 
+class ExpectSettings(_Section):
+    """`[expect]`: what the hardware should turn out to be. Compared, never set."""
+
+    link_rate_gbps: Annotated[int, AfterValidator(_require_rate)] = Field(
+        default=200, description=f"one of {_RATES}, in Gb/s"
+    )
+
+
 class ContestSettings(_Section):
     """`[contest]`: when to stop fighting. Durations in seconds."""
 
@@ -154,5 +173,6 @@ class Keys(BaseModel):
     nvme: NvmeSettings = NvmeSettings()
     cpuidle: CpuidleSettings = CpuidleSettings()
     roce: RoceSettings = RoceSettings()
+    expect: ExpectSettings = ExpectSettings()
     contest: ContestSettings = ContestSettings()
     history: HistorySettings = HistorySettings()

@@ -131,6 +131,8 @@ class Function:
         pcie_width: how many lanes it runs over.
         addresses: its IPv4 addresses with prefix length: `192.168.100.10/24`.
         owner: who configures the interface.
+        arp_ignore: the value in force, the larger of conf/all and its own; None: not asked for, or not known.
+        arp_announce: likewise.
     """
 
     bdf: str
@@ -151,6 +153,8 @@ class Function:
     pcie_width: int | None = None
     addresses: tuple[str, ...] = ()
     owner: Owner = field(default_factory=lambda: Owner(kind=OwnerKind.NOBODY))
+    arp_ignore: int | None = None
+    arp_announce: int | None = None
 
     @property
     def name(self) -> str:
