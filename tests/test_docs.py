@@ -27,7 +27,7 @@ PROJECT = Path(__file__).parents[1]
 SOURCES = PROJECT / "src/sparktune"
 ARCHITECTURE = PROJECT / "docs/architecture.md"
 GENERATOR = PROJECT / "docs/generate_tunables.py"
-IN_ONE_ROW = ("api", "cli", "simulate")
+IN_ONE_ROW = ("advice", "api", "cli", "simulate")
 """Packages that the map names as a whole."""
 
 

@@ -1,0 +1,1 @@
+"""The workload advisor: what inference engines do to themselves. It advises, and changes nothing."""
