@@ -214,7 +214,8 @@ def lay_out(build: Build, source: Path) -> None:
         shutil.copyfile(PROJECT / "systemd" / name, source / "debian" / for_debhelper)
     for name in ("etc", "docs"):
         shutil.copytree(PROJECT / name, source / name)
-    for name in ("README.md", "CHANGELOG.md", "packaging/launcher", "packaging/rtupdate"):
+    files = ("README.md", "CHANGELOG.md", "packaging/launcher", "packaging/rtupdate", "systemd/peers.conf")
+    for name in files:
         shutil.copyfile(PROJECT / name, source / Path(name).name)
     (source / "debian/rules").chmod(0o755)
     name_version(build, source / "debian/changelog")

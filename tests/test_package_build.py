@@ -154,6 +154,7 @@ def test_it_puts_files_only_where_they_belong(package: Package) -> None:
         "usr/share/man/man5/sparktune.toml.5.gz",
         "usr/share/man/man8/sparktune.8.gz",
         "usr/share/python3/runtime.d/sparktune.rtupdate",
+        "usr/share/sparktune/peers.conf",
         "usr/share/zsh/vendor-completions/_sparktune",
     }
 

@@ -22,6 +22,8 @@ NAMES = (DAEMON, API, SOCKET)
 PROGRAM = "/usr/bin/sparktune"
 WATCHDOG_S = 30
 MOST_EXPOSED = {DAEMON: 2.5, API: 1.0}
+PEERS = "peers.conf"
+MOST_EXPOSED_WITH_PEERS = 3.0
 
 needs_systemd_analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
@@ -148,6 +150,16 @@ def test_a_unit_is_exposed_no_more_than_was_agreed(installed: Path, name: str) -
     assert done.returncode == 0, done.stdout
 
 
+@needs_systemd_analyze
+def test_what_lets_the_daemon_ping_peers_exposes_it_no_more_than_was_agreed(installed: Path) -> None:
+    (installed / f"{DAEMON}.d").mkdir()
+    shutil.copy(UNITS / PEERS, installed / f"{DAEMON}.d")
+    threshold = round(MOST_EXPOSED_WITH_PEERS * 10)
+    done = analyze(installed, "security", "--offline=true", f"--threshold={threshold}", f"./{DAEMON}")
+    assert done.returncode == 0, done.stdout
+    assert "Service may allocate Internet sockets" in done.stdout, "the drop-in was not read"
+
+
 @needs_systemd_sysusers
 def test_the_user_and_group_of_the_units_are_made(tmp_path: Path) -> None:
     command = ["systemd-sysusers", f"--root={tmp_path}", str(UNITS / "sparktune.sysusers")]
@@ -253,6 +265,15 @@ def test_each_capability_of_the_daemon_has_its_reason_beside_it() -> None:
 def test_the_daemon_has_no_capability_that_the_code_does_not_use() -> None:
     assert read(DAEMON).words("CapabilityBoundingSet") == {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_NET_ADMIN"}
     assert read(DAEMON).value("AmbientCapabilities") == ""
+
+
+def test_what_lets_the_daemon_ping_peers_adds_one_capability_with_its_reason() -> None:
+    unit = read(PEERS)
+    [line] = unit.find("CapabilityBoundingSet")
+    assert line.value == "CAP_NET_RAW"
+    assert re.search(r"^CAP_NET_RAW\s+\S", line.comment, re.MULTILINE)
+    assert unit.words("RestrictAddressFamilies") == {"AF_INET", "AF_INET6"}
+    assert unit.find("IPAddressDeny") == [], "everything but the private ranges stays denied"
 
 
 def test_the_api_has_no_capability_and_no_network() -> None:

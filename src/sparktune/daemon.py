@@ -107,6 +107,7 @@ class Daemon:
         self.supervisor.ready(self.recorder.line)
         self.keeper.discovered = self.conflicts.begin_later
         self.conflicts.begin()
+        self.triggers.pinging.begin()
         gc.collect()
         gc.freeze()  # what lives now lives for ever: no collection walks it again
 
@@ -175,10 +176,12 @@ class Daemon:
             parrying.keep_books()
         self.triggers.settling.turn()
         self.triggers.links.turn()
+        self.triggers.pinging.turn()
         if time.monotonic() >= self.keeper.next_sweep_s:
             parrying.catch_up()
             parrying.forget()  # before the sweep: who writes during it and ends has its exit record still
             self.keeper.sweep(Noticed.SWEEP, Cause(kind=CauseKind.UNKNOWN))
+            self.triggers.pinging.begin(())
         if self.engine.marks.drop_ended():
             self.keeper.look_again(Cause(kind=CauseKind.UNKNOWN, detail="found when a pause ended"))
             self.recorder.touch()
@@ -196,6 +199,7 @@ class Daemon:
             self.triggers.parrying.due_s(),
             self.triggers.settling.due_s(),
             self.triggers.links.due_s(),
+            self.triggers.pinging.due_s(),
             self.recorder.due_s(),
             self.conflicts.due_s(),
             None if self._control is None else self._control.due_s(),
@@ -264,6 +268,7 @@ class Daemon:
         self.log.info("reloaded", sha256=effective.sha256[:12], written=written)
         self.supervisor.ready(self.recorder.line)
         self.conflicts.begin()
+        self.triggers.pinging.begin(after_s=0.0)
         return written
 
     def _give_up(self) -> None:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from sparktune.cpulist import parse_cpu_list
 from sparktune.durations import parse_duration
 from sparktune.errors import UsageError
+from sparktune.fabric.peers import MOST_PEERS, parse_peer
 from sparktune.model import Policy
 
 WRITTEN = {"written": True}
@@ -69,6 +70,20 @@ def _require_rate(rate: int) -> int:
     return rate
 
 
+def _require_peer(text: str) -> str:
+    try:
+        return str(parse_peer(text))
+    except UsageError as error:
+        raise PydanticCustomError("peer", "no peer", {"hint": error.hint}) from error
+
+
+def _require_once(texts: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((text for text in texts if texts.count(text) > 1), None)
+    if twice is not None:
+        raise PydanticCustomError("peers", "twice", {"hint": f"{twice} is there twice"})
+    return texts
+
+
 def _require_short(value: object) -> object:
     if isinstance(value, list) and len(value) > _MOST_ITEMS:  # before 400,000 items make an error each
         raise PydanticCustomError("too_long", "too long", {"max_length": _MOST_ITEMS})
@@ -82,6 +97,12 @@ Globs = Annotated[
 ]
 Paths = Annotated[
     tuple[Annotated[str, AfterValidator(_require_absolute)], ...], _LIST, BeforeValidator(_require_short)
+]
+Peers = Annotated[
+    tuple[Annotated[str, AfterValidator(_require_peer)], ...],
+    _LIST,
+    BeforeValidator(_require_short),
+    AfterValidator(_require_once),
 ]
 PolicyField = Annotated[
     Policy, Field(strict=False, description='one of "enforce", "report" and "off"')
@@ -130,6 +151,11 @@ class RoceSettings(_Section):
     )
     default_roce_mode: Literal["RoCE v2", "IB/RoCE v1"] = Field(
         default="RoCE v2", description='"RoCE v2" or "IB/RoCE v1"'
+    )
+    peers: Peers = Field(
+        default=(),
+        max_length=MOST_PEERS,
+        description=f'a list of up to {MOST_PEERS} IP addresses of other nodes, such as ["192.168.100.11"]',
     )
 
 

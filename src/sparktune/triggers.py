@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from sparktune.kernel.clock import ResumeWatch
 from sparktune.kernel.connectx import is_function
 from sparktune.kernel.exits import ExitRecords
+from sparktune.kernel.path import PathAttribute
 from sparktune.kernel.rtnetlink import LinkWatch
 from sparktune.links import Links
-from sparktune.model import Cause, CauseKind, Noticed
+from sparktune.model import Cause, CauseKind, Noticed, Policy
 from sparktune.parrying import Parrying
+from sparktune.pinging import Pinging
 from sparktune.settling import Settling
 from sparktune.tunables import AREAS
 
@@ -53,6 +55,7 @@ class Triggers:
         self.parrying = Parrying(keeper)
         self.settling = Settling(keeper.look_after)
         self.links = Links(keeper)
+        self.pinging = Pinging(self._ways, self._on_answers)
         self.woke_s = 0.0
 
     def open_writes(self) -> None:
@@ -71,6 +74,7 @@ class Triggers:
 
     def close(self) -> None:
         """Stop watching."""
+        self.pinging.close()
         for watch in self._opened:
             watch.close()
         self._watches.close()
@@ -119,6 +123,19 @@ class Triggers:
             self._keeper.overflow("link")
         else:
             self.links.on_events(events)
+            self.pinging.begin({event.name for event in events})
+
+    def _ways(self) -> list[PathAttribute]:
+        """The ways to the peers that are looked at; nothing is sent on behalf of a tree."""
+        tuner = self._keeper.tuner
+        if not tuner.settings.roce.peers or not tuner.host.root.is_real:
+            return []
+        states = [held for held in self._keeper.engine.held.values() if held.policy is not Policy.OFF]
+        return [one for held in states if isinstance(one := held.tunable.attribute, PathAttribute)]
+
+    def _on_answers(self) -> None:
+        cause = Cause(kind=CauseKind.UNKNOWN, detail="what the peers answered to pings")
+        self._keeper.look_after(("roce",), Noticed.SWEEP, cause)
 
     def _on_clock(self, watch: ResumeWatch) -> None:
         if watch.has_resumed():
@@ -126,6 +143,7 @@ class Triggers:
             self._keeper.rediscover(None, Noticed.RESUME, cause)
             self._keeper.sweep(Noticed.RESUME, cause)
             self.settling.begin(None, Noticed.RESUME, cause)
+            self.pinging.begin()
 
 
 def _open_device_watch() -> DeviceWatch:

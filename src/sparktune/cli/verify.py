@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sparktune.tuner import Tuner
 
 BETWEEN_READINGS_S = 1.0
+MOST_FOR_PEERS_S = 15.0
 _EXIT_UNSUPPORTED = 5
 
 
@@ -37,6 +38,7 @@ def verify(*, names: tuple[str, ...], as_json: bool) -> int:
     with open_tuner(where) as tuner:
         chosen = choose(tuner, names)
         with progress("reading everything twice, a second apart", after_s=0.5):
+            _ask_peers(tuner, chosen)
             _read(tuner, chosen)
         state, says, checked = summarise(tuner, chosen)
         supported = is_supported(tuner)
@@ -66,6 +68,23 @@ def _read(tuner: Tuner, chosen: Sequence[Held]) -> None:
         time.sleep(BETWEEN_READINGS_S)
         for held in again:
             tuner.engine.look(held, Noticed.REQUEST, heal=False)
+
+
+def _ask_peers(tuner: Tuner, chosen: Sequence[Held]) -> None:
+    """Ping those whose answer is to be judged; a command may wait for that."""
+    if not tuner.settings.roce.peers or not tuner.host.root.is_real:
+        return
+    from sparktune.kernel.path import PathAttribute
+    from sparktune.pinging import Pinging
+
+    ways = [one for held in chosen if isinstance(one := held.tunable.attribute, PathAttribute)]
+    pinging = Pinging(lambda: ways, lambda: None)
+    pinging.begin(after_s=0.0)
+    ends_s = time.monotonic() + MOST_FOR_PEERS_S
+    while (due_s := pinging.due_s()) is not None and due_s < ends_s:
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        pinging.turn()
+    pinging.close()
 
 
 def _show(screen: Screen, chosen: Sequence[Held]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sparktune.fabric.model import Fabric, Presence
 from sparktune.kernel.connectx import presence
-from sparktune.tunables import rdma_cm
+from sparktune.tunables import peers, rdma_cm
 from sparktune.tunables.area import Area, Discovery, View
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Part(Protocol):
 
 PARTS: tuple[Part, ...] = (
     rdma_cm.declare,
+    peers.declare,
 )  # fmt: skip
 """In the order to be shown and applied."""
 
