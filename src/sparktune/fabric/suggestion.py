@@ -1,0 +1,65 @@
+"""What `sparktune nccl` answers, as data: variables, or what stands against them. Judges nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DOCUMENTED: Mapping[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A variable to set."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    name: str
+    """`NCCL_IB_HCA`."""
+    value: str
+    """Its value, unquoted."""
+    reason: str
+    """Why, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """A variable that must not be set."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    name: str
+    """`NCCL_IB_GID_INDEX`."""
+    reason: str
+    """Why, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something that makes NCCL hang or die with any variables."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    what: str
+    """What is wrong, and on what."""
+    do: str
+    """What a person can do about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """The environment of NCCL and UCX on this node now, or why there is none."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    fit: bool
+    """Whether NCCL can work over this fabric as it is."""
+    nccl_version: str
+    """Which NCCL it is for: `2.21 or later`, or the version asked for."""
+    variables: tuple[Setting, ...] = ()
+    """To set. Nothing that is the default of that version; empty if the fabric is not fit."""
+    unset: tuple[Removal, ...] = ()
+    """Not to be set."""
+    notes: tuple[str, ...] = ()
+    """What else a person should know: what works, but not as well as it could; what was left out."""
+    problems: tuple[Problem, ...] = ()
+    """What to mend first. Not empty: the fabric is not fit, and no variable would help."""
