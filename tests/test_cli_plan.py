@@ -108,7 +108,7 @@ def test_an_absent_area_can_be_asked_for(host: CommandLine) -> None:
     tree.build(host.tree, "no-cable")
     outcome = host("plan", "roce")
     assert outcome.code == 4  # nothing was there to be checked
-    assert "absent    no RDMA device here" in outcome.out
+    assert "absent    no ConnectX-7 here" in outcome.out
 
 
 def test_an_unknown_name_is_a_usage_error_with_the_nearest_one(host: CommandLine) -> None:

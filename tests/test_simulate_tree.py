@@ -371,10 +371,14 @@ def test_a_file_in_the_way_is_an_error_with_a_hint(tmp_path: Path) -> None:
     assert caught.value.hint
 
 
-def test_an_unknown_variant_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no variant 'gb11'") as caught:
-        tree.build(tmp_path, "gb11")
-    assert "lvm-luks" in caught.value.hint
+@pytest.mark.parametrize(
+    ("variant", "hint"),
+    [("gb11", "did you mean gb10"), ("quantum", "there are gb10, no-cable, lvm-luks")],
+)
+def test_an_unknown_variant_names_the_nearest_ones_or_all(variant: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"no variant '{variant}'") as caught:
+        tree.build(tmp_path, variant)
+    assert caught.value.hint.startswith(hint)
     assert not list(tmp_path.iterdir())
 
 

@@ -22,6 +22,8 @@ class Function:
         speed_gts: what the link runs at, `32.0`.
         width: how many lanes it runs on.
         fastest_gts: what it could run at; empty if that is the same.
+        widest: how many lanes it could run on; 0 if that is the same.
+        driver: the kernel driver that is bound; empty: none is.
     """
 
     address: str
@@ -30,6 +32,8 @@ class Function:
     speed_gts: str
     width: int
     fastest_gts: str = ""
+    widest: int = 0
+    driver: str = ""
 
 
 def pci_path(address: str) -> str:
@@ -43,7 +47,7 @@ def build_function(writer: TreeWriter, function: Function) -> None:
     if not writer.exists(port):
         _build(writer, port, Function(
             address=port.rpartition("/")[2], identity="10de:22ce", class_code="060400",
-            speed_gts=function.speed_gts, width=function.width,
+            speed_gts=function.speed_gts, width=function.width, widest=function.widest,
         ))  # fmt: skip
     _build(writer, pci_path(function.address), function)
 
@@ -64,11 +68,16 @@ def _build(writer: TreeWriter, directory: str, function: Function) -> None:
             "current_link_speed": f"{function.speed_gts} GT/s PCIe",
             "max_link_speed": f"{function.fastest_gts or function.speed_gts} GT/s PCIe",
             "current_link_width": function.width,
-            "max_link_width": function.width,
+            "max_link_width": function.widest or function.width,
             "numa_node": -1,
             "uevent": f"PCI_CLASS={function.class_code.lstrip('0').upper()}\n"
             f"PCI_ID={function.identity.upper()}\nPCI_SLOT_NAME={function.address}",
         },
     )
     writer.link(f"{directory}/subsystem", "/sys/bus/pci")
+    if function.driver:
+        driver = f"/sys/bus/pci/drivers/{function.driver}"
+        writer.make_directory(driver)
+        writer.link(f"{directory}/driver", driver)
+        writer.link(f"{driver}/{function.address}", directory)
     writer.link(f"{DEVICES}/{function.address}", directory)

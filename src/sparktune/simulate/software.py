@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FILES_IN_ETC = ("os-release", "hostname", "dgx-release", "nvidia")
 """What is made in /etc, and all that is removed there when a tree is built again."""
 
+_OUT_OF_TREE = ("nvidia",)
 _SHARED = 1000
 """Mount ids of what is mounted later begin here."""
 _AUXILIARY = {"hwcap": 16, "page size": 6, "clock tick": 17, "uid": 11}
@@ -99,7 +100,7 @@ def build_software(writer: TreeWriter, software: Software) -> None:
         writer.link("/sys/bus/platform/devices/MTKP0001:00", switch)
     writer.make_directory("/sys/kernel/config")
     for module in software.modules:
-        writer.write(f"/sys/module/{module}", {"initstate": "live", "refcnt": 1})
+        _build_module(writer, module)
     if "rdma_cm" in software.modules:
         writer.make_directory("/sys/kernel/config/rdma_cm")
     for name, text in software.files.items():
@@ -151,6 +152,15 @@ def _build_kernel(writer: TreeWriter, software: Software) -> None:
     values = {"hwcap": 0x3FF, "page size": software.page_size, "clock tick": 100, "uid": 0}
     pairs = [(_AUXILIARY[name], value) for name, value in values.items()]
     writer.write("/proc/self", {"auxv": b"".join(struct.pack("<QQ", *pair) for pair in (*pairs, (0, 0)))})
+
+
+def _build_module(writer: TreeWriter, module: str) -> None:
+    """A loaded module, a driver's with its link. Only one that is no part of the kernel taints it: `O`."""
+    taint = "OE" if module in _OUT_OF_TREE else b"\n"
+    writer.write(f"/sys/module/{module}", {"initstate": "live", "refcnt": 1, "taint": taint})
+    driver = f"/sys/bus/pci/drivers/{module}"
+    if writer.exists(driver):
+        writer.link(f"{driver}/module", f"/sys/module/{module}")
 
 
 def _build_mounts(writer: TreeWriter, mounts: tuple[Mount, ...]) -> None:

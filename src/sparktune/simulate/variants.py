@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sparktune.simulate import rivals
+from sparktune.simulate import fabric, rivals
 from sparktune.simulate.disks import Controller, Disk, default_disk, hidden_path, mapped_disk, nvme_disk
 from sparktune.simulate.fabric import Interface
 from sparktune.simulate.pci import Function
@@ -30,6 +30,21 @@ class Machine:
     controllers: tuple[Controller, ...]
     disks: tuple[Disk, ...]
     software: Software
+
+
+def netplan(addresses: Mapping[str, str], *, mtu: int | Mapping[str, int] = 0) -> dict[str, str]:
+    """The file in which NVIDIA's instructions have the ConnectX-7 configured.
+
+    Args:
+        addresses: IPv4 address with prefix length, by interface.
+        mtu: for all of them, or by interface; those without one get no line.
+    """
+    lines = ["network:", "  version: 2", "  ethernets:"]
+    for name, address in addresses.items():
+        lines += [f"    {name}:", f"      addresses: [{address}]"]
+        size = mtu if isinstance(mtu, int) else mtu.get(name, 0)
+        lines += [f"      mtu: {size}"] * bool(size)
+    return {"/etc/netplan/40-cx7.yaml": "\n".join(lines)}
 
 
 _A725 = Core(part=0xD87, capacities=range(718, 732), fastest_khz=2_808_000)
@@ -61,13 +76,19 @@ _X86_CPUS = Processor(
     package=0,
 )
 
-_NVME = Function(address="0004:01:00.0", identity="144d:a811", class_code="010802", speed_gts="32.0", width=4)
+_NVME = Function(
+    address="0004:01:00.0", identity="144d:a811", class_code="010802", speed_gts="32.0", width=4,
+    driver="nvme",
+)  # fmt: skip
 _PHISON = replace(_NVME, identity="1987:5027", speed_gts="16.0")
 _SECOND_NVME = replace(_NVME, address="0011:01:00.0", speed_gts="16.0")
 _CONNECTX = tuple(
-    Function(address=address, identity="15b3:1021", class_code="020000", speed_gts="32.0", width=4)
+    Function(
+        address=address, identity="15b3:1021", class_code="020000", speed_gts="32.0", width=4,
+        driver=fabric.MODULE,
+    )
     for address in ("0000:01:00.0", "0000:01:00.1", "0002:01:00.0", "0002:01:00.1")
-)
+)  # fmt: skip
 _RTL8127 = Function(
     address="0007:01:00.0", identity="10ec:8127", class_code="020000", speed_gts="16.0", width=1
 )
@@ -76,7 +97,7 @@ _GPU = Function(
     fastest_gts="32.0",
 )  # fmt: skip
 
-_LOOPBACK = Interface(name="lo", index=1)
+_LOOPBACK = Interface(name="lo", index=1, mtu=65536)
 _WIRED = Interface(name="enP7s7", index=2, address="0007:01:00.0", mac="02:9f:8f:00:07:00", speed_mbps=10_000)
 _TWINS = (
     Interface(
@@ -165,6 +186,7 @@ _DGX_OS = Software(
     host_name="spark-9f8f",
     modules=_MODULES,
     mounts=(_ROOT, _FIRMWARE_MOUNT),
+    files=netplan({"enp1s0f0np0": "192.168.100.10/24", "enP2p1s0f0np0": "192.168.200.10/24"}),
 )
 
 _GB10 = Machine(
@@ -263,7 +285,7 @@ MACHINES: Mapping[str, Machine] = {
     "other-tuners": replace(
         _GB10,
         about="a DGX Spark on which TuneD, a udev rule and a unit of the owner set what sparktune sets",
-        software=replace(_DGX_OS, files=rivals.FILES, links=rivals.LINKS),
+        software=replace(_DGX_OS, files={**_DGX_OS.files, **rivals.FILES}, links=rivals.LINKS),
     ),
     "multipath": replace(
         _GB10,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ class TreeWriter:
         parent = os.path.dirname(name)
         self.make_directory(parent)
         os.link(self._base + existing, self._base + name)
+
+    def make_socket(self, name: str) -> None:
+        """Make a file that answers ENXIO when it is opened, to any user: a socket; open(2)."""
+        self.make_directory(os.path.dirname(name))
+        os.mknod(self._base + name, stat.S_IFSOCK | 0o644)
 
     def remove(self, name: str) -> None:
         """Remove a file, a link or a directory with all that is in it."""
