@@ -113,7 +113,7 @@ class Function:
     """One PCI function of a ConnectX-7, with its interface and RDMA device.
 
     Attributes:
-        bdf: `0000:01:00.0`.
+        bdf: `0000:01:00.0`; empty for what is no PCI function.
         netdev: its interface; empty if it has none (now).
         rdma: its RDMA port; None if it has no RDMA device (now).
         port: phys_port_name: `p0`; empty if the driver gives none.
@@ -192,12 +192,15 @@ class Fabric:
     Attributes:
         presence: whether there are functions, and why not.
         evidence: what says so: paths and values, for people.
-        functions: by BDF.
+        functions: of ConnectX-7 chips, by BDF.
+        others: RDMA devices that are no ConnectX-7's (Soft-RoCE, another NIC): shown, and held where that
+            is asked for, but nothing is expected of them.
     """
 
     presence: Presence
     evidence: tuple[str, ...] = ()
     functions: tuple[Function, ...] = ()
+    others: tuple[Function, ...] = ()
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -210,6 +213,11 @@ class Fabric:
             )
             for name in names
         )
+
+    @property
+    def everything(self) -> tuple[Function, ...]:
+        """The ConnectX-7 functions, then the others."""
+        return self.functions + self.others
 
     def twin_of(self, function: Function) -> Function | None:
         """The other function of the same port; None if it has none."""

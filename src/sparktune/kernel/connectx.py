@@ -16,9 +16,13 @@ _HOTPLUG = ("/etc/nvidia/cx7-hotplug-enabled", "/sys/bus/platform/devices/MTKP00
 
 def presence(root: Root) -> Presence:
     """Whether any interface is a ConnectX-7's, and whether hot-plug power management can be why none is."""
-    if ports(root):
-        return Presence.PRESENT
-    return Presence.POWERED_DOWN if any(root.exists(name) for name in _HOTPLUG) else Presence.NONE
+    return Presence.PRESENT if ports(root) else find_evidence(root)[0]
+
+
+def find_evidence(root: Root) -> tuple[Presence, tuple[str, ...]]:
+    """Why a machine without any function has none, and the files that say so."""
+    there = tuple(name for name in _HOTPLUG if root.exists(name))
+    return (Presence.POWERED_DOWN if there else Presence.NONE), there
 
 
 def is_function(root: Root, subsystem: str, name: str) -> bool:

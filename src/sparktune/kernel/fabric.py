@@ -1,0 +1,131 @@
+"""The fabric as found: ConnectX-7 functions and other RDMA devices, from sysfs. Judges nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from sparktune.fabric.model import Fabric, Function, Presence, RdmaPort
+from sparktune.kernel.connectx import find_evidence, is_function
+from sparktune.kernel.gids import read_gids
+from sparktune.kernel.ipv4 import ipv4_addresses
+from sparktune.kernel.owners import Owners
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sparktune.kernel.root import Root
+
+_PCI = "/sys/bus/pci/devices"
+_NET = "/sys/class/net"
+_RDMA = "/sys/class/infiniband"
+_BDF = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
+def read_fabric(root: Root) -> Fabric:
+    """Everything there is now. What leaves while it is read is not known, and costs nothing else."""
+    addresses, owners = ipv4_addresses(root), Owners(root)
+    found = [
+        _function(root, bdf, addresses, owners) for bdf in root.names(_PCI) if is_function(root, "pci", bdf)
+    ]
+    known = {function.rdma.device for function in found if function.rdma}
+    others = [_other(root, device, addresses, owners) for device in root.names(_RDMA) if device not in known]
+    presence, evidence = (Presence.PRESENT, ()) if found else find_evidence(root)
+    return Fabric(presence=presence, evidence=evidence, functions=tuple(found), others=tuple(others))
+
+
+def _function(root: Root, bdf: str, addresses: Mapping[str, tuple[str, ...]], owners: Owners) -> Function:
+    path = f"{_PCI}/{bdf}"
+    netdev = next(iter(root.names(f"{path}/net")), "")
+    device = next(iter(root.names(f"{path}/infiniband")), "")
+    return _describe(root, bdf, netdev, device, addresses, owners)
+
+
+def _other(root: Root, device: str, addresses: Mapping[str, tuple[str, ...]], owners: Owners) -> Function:
+    """An RDMA device of another kind; its GID table, or Soft-RoCE's `parent`, says on which interface."""
+    ndevs = f"{_RDMA}/{device}/ports/1/gid_attrs/ndevs"
+    netdev = root.read(f"{ndevs}/0") or root.read(f"{_RDMA}/{device}/parent") or ""
+    if not root.exists(f"{_NET}/{netdev}") or not netdev:
+        netdev = next(iter(root.names(f"{_RDMA}/{device}/device/net")), "")
+    place = root.resolve(f"{_NET}/{netdev}/device") if netdev else root.resolve(f"{_RDMA}/{device}/device")
+    bdf = place.rpartition("/")[2]
+    return _describe(root, bdf if _BDF.fullmatch(bdf) else "", netdev, device, addresses, owners)
+
+
+def _describe(
+    root: Root, bdf: str, netdev: str, device: str, addresses: Mapping[str, tuple[str, ...]], owners: Owners
+) -> Function:
+    pci, net = f"{_PCI}/{bdf}", f"{_NET}/{netdev}"
+    read = root.read if netdev else _read_nothing
+    driver = (root.link(f"{pci}/driver") or "").rpartition("/")[2] if bdf else ""
+    carrier, mac = read(f"{net}/carrier"), read(f"{net}/address") or ""
+    return Function(
+        bdf=bdf,
+        netdev=netdev,
+        rdma=_read_rdma(root, device) if device else None,
+        port=read(f"{net}/phys_port_name") or "",
+        index=_whole(read(f"{net}/ifindex")),
+        mac=mac,
+        driver=driver,
+        driver_version=(root.read(f"/sys/module/{driver}/version") or "") if driver else "",
+        out_of_tree=_is_out_of_tree(root, driver) if driver else None,
+        firmware=(root.read(f"{_RDMA}/{device}/fw_ver") or "") if device else "",
+        carrier=carrier == "1" if carrier in ("0", "1") else None,
+        operstate=read(f"{net}/operstate") or "",
+        mtu=_whole(read(f"{net}/mtu")),
+        speed_mbps=_whole(read(f"{net}/speed")),
+        pcie_gts=_number(root.read(f"{pci}/current_link_speed")) if bdf else None,
+        pcie_width=_whole(root.read(f"{pci}/current_link_width")) if bdf else None,
+        addresses=addresses.get(netdev, ()),
+        owner=owners.find(netdev, mac, driver),
+    )
+
+
+def _read_nothing(_name: str) -> None:
+    return None
+
+
+def _is_out_of_tree(root: Root, driver: str) -> bool | None:
+    """Whether the driver's module taints the kernel as one that is no part of it (`O`); None: not known.
+
+    Source: kernel, Documentation/admin-guide/tainted-kernels.rst; /sys/module/NAME/taint in
+    Documentation/ABI/testing/sysfs-module. A driver that is built in has no such file and is in-tree.
+    """
+    module = f"/sys/module/{driver}"
+    if not root.exists(module):
+        return None
+    return "O" in (root.read(f"{module}/taint") or "")
+
+
+def _read_rdma(root: Root, device: str) -> RdmaPort:
+    """Its first port; an Ethernet RDMA device has one.
+
+    Source: kernel, Documentation/ABI/stable/sysfs-class-infiniband.
+    """
+    numbers = [name for name in root.names(f"{_RDMA}/{device}/ports") if name.isdecimal()]
+    number = min((int(name) for name in numbers), default=1)
+    port = f"{_RDMA}/{device}/ports/{number}"
+    return RdmaPort(
+        device=device,
+        number=number,
+        state=_behind_number(root.read(f"{port}/state")),
+        physical=_behind_number(root.read(f"{port}/phys_state")),
+        link_layer=root.read(f"{port}/link_layer") or "",
+        rate_gbps=_number(root.read(f"{port}/rate")),
+        gids=read_gids(root, port),
+    )
+
+
+def _behind_number(text: str | None) -> str:
+    """`4: ACTIVE` is ACTIVE."""
+    return (text or "").rpartition(": ")[2]
+
+
+def _number(text: str | None) -> float | None:
+    found = _NUMBER.match(text or "")
+    return float(found[0]) if found else None
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
