@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -25,7 +26,9 @@ from sparktune.cli.main import main
 from sparktune.kernel.root import Root
 from sparktune.simulate import tree
 from sparktune.simulate.disturb import Disturber
+from sparktune.simulate.flap import flaps
 from sparktune.simulate.run import Running, Simulation
+from sparktune.simulate.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,11 +110,12 @@ class Simulated:
         )
 
     def children(self) -> dict[str, int]:
-        """Process ids by what they run: `daemon`, `api`, `disturb`."""
+        """Process ids by what they run: `daemon`, `api`, `disturb`, `flap`."""
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            name = next(name for name in ("daemon", "api", "sparktune.simulate.disturb") if name in arguments)
+            names = ("daemon", "api", "sparktune.simulate.disturb", "sparktune.simulate.flap")
+            name = next(name for name in names if name in arguments)
             found[name.rpartition(".")[2]] = int(pid)
         return found
 
@@ -291,9 +295,71 @@ def test_the_variants_are_listed_with_what_they_are(call: Callable[..., Outcome]
         assert re.search(rf"^{name} +{re.escape(about)}$", outcome.out, re.MULTILINE)
 
 
+def test_the_scenarios_are_listed_with_what_they_are(call: Callable[..., Outcome]) -> None:
+    outcome = call("--list-scenarios")
+    assert outcome.code == 0
+    for name, scenario in SCENARIOS.items():
+        assert re.search(rf"^{name} +{re.escape(scenario.about)}$", outcome.out, re.MULTILINE)
+
+
+def test_both_lists_are_there_as_json(call: Callable[..., Outcome]) -> None:
+    document = call("--list-scenarios", "--list-variants", "--json").document
+    assert [entry["name"] for entry in document["scenarios"]] == list(SCENARIOS)
+    assert {entry["name"]: entry["about"] for entry in document["variants"]} == tree.VARIANTS
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_is_built_as_a_tree_for_other_commands(
+    folder: Path, call: Callable[..., Outcome], scenario: str
+) -> None:
+    directory = folder / "built"
+    outcome = call("--scenario", scenario, "--tree-only", directory)
+    assert outcome.code == 0
+    assert outcome.out.startswith(f"{directory}: {SCENARIOS[scenario].about}\nTry:\n")
+    assert json.loads((directory / tree.MARKER).read_text())["scenario"] == scenario
+    assert not (directory / "run/sparktune").exists()
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("nodcb", "no-dcb"), ("mtu-mismach", "mtu-mismatch")])
+def test_an_unknown_scenario_is_answered_with_the_nearest(
+    call: Callable[..., Outcome], name: str, nearest: str
+) -> None:
+    outcome = call("--scenario", name)
+    assert outcome.code == 2
+    assert f"there is no scenario {name!r}" in outcome.err
+    assert nearest in outcome.err
+
+
+def test_names_of_scenarios_and_variants_are_completed() -> None:
+    for option, incomplete, expected in (("--scenario", "no-", "no-cable"), ("--variant", "gb", "gb10")):
+        parameter = next(one for one in simulate.simulate.params if option in one.opts)
+        context = simulate.simulate.make_context("simulate", [], resilient_parsing=True)
+        items = parameter.shell_complete(context, incomplete)
+        assert expected in [item.value for item in items]
+        assert all(item.value.startswith(incomplete) and item.help for item in items)
+
+
+def test_a_flapping_link_goes_down_and_up_while_the_simulation_runs(folder: Path) -> None:
+    with simulated(folder, "--scenario", "flapping") as simulation:
+        assert simulation.children().keys() == {"daemon", "api", "flap"}
+        simulation.wait_for("enP2p1s0f0np0 has no link for 0.3 s")
+        simulation.wait_for("enP2p1s0f0np0 has its link again")
+        changes = simulation.tree / "sys/class/net/enP2p1s0f0np0/carrier_changes"
+        assert int(changes.read_text()) >= 45
+        assert simulation.end() == 0
+
+
+def test_a_link_flaps_for_times_short_and_long() -> None:
+    assert [*itertools.islice(flaps(), 6)] == [
+        (False, 0.3), (True, 20.0), (False, 2.0), (True, 20.0), (False, 6.0), (True, 20.0),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("--scenario", "no-dcb", "--variant", "gb10"),
+        ("--scenario", "no-dcb", "--json"),
         ("--tree-only", "x", "--disturb"),
         ("--tree-only", "x", "--directory", "y"),
         ("--disturb", "--every", "4"),

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,12 @@ from sparktune.cli.screen import Screen
 from sparktune.durations import parse_duration
 from sparktune.errors import UsageError
 from sparktune.simulate import run, tree
+from sparktune.simulate.scenarios import SCENARIOS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from click.shell_completion import CompletionItem
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _READ_AHEAD = "sys/block/nvme0n1/queue/read_ahead_kb"
@@ -21,12 +28,44 @@ _READ_AHEAD = "sys/block/nvme0n1/queue/read_ahead_kb"
 _MACHINES_OWN = {"--run-dir": Path("/run/sparktune"), "--state-dir": Path("/var/lib/sparktune")}
 
 
+_ABOUTS = {name: scenario.about for name, scenario in SCENARIOS.items()}
+
+
+class _Name(click.ParamType[str]):
+    """One of the variants or scenarios: completed, and compared with the nearest ones if it is none."""
+
+    def __init__(self, kind: str, known: Mapping[str, str]) -> None:
+        self.name = kind
+        self._known = known
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        tree.check_name(self.name, value, self._known)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=about)
+            for name, about in self._known.items()
+            if name.startswith(incomplete)
+        ]
+
+
 @click.command
 @click.option(
-    "--variant", type=click.Choice(list(tree.VARIANTS)), default="gb10", show_default=True, metavar="NAME",
+    "--variant", type=_Name("variant", tree.VARIANTS), default="gb10", show_default=True, metavar="NAME",
     help="Which machine; see --list-variants.",
 )  # fmt: skip
+@click.option(
+    "--scenario", type=_Name("scenario", _ABOUTS), metavar="NAME",
+    help="Instead: a Spark whose fabric is in this state; see --list-scenarios.",
+)  # fmt: skip
 @click.option("--list-variants", is_flag=True, help="Say which machines there are, and do nothing else.")
+@click.option("--list-scenarios", is_flag=True, help="Say which scenarios there are, and do nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text, for both lists.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=9300, show_default=True, metavar="PORT",
     help="The API's; 0: any free one.",
@@ -41,7 +80,10 @@ _MACHINES_OWN = {"--run-dir": Path("/run/sparktune"), "--state-dir": Path("/var/
 def simulate(
     *,
     variant: str,
+    scenario: str | None,
     list_variants: bool,
+    list_scenarios: bool,
+    as_json: bool,
     port: int,
     disturb: bool,
     every: str,
@@ -49,16 +91,23 @@ def simulate(
     tree_only: Path | None,
 ) -> int:
     """Build a simulated machine and run daemon and API on it, as any user. Ctrl-C ends it all."""
-    if list_variants:
-        Screen().table(("VARIANT", "MACHINE"), tree.VARIANTS.items())
+    if list_variants or list_scenarios:
+        _list(variants=list_variants, scenarios=list_scenarios, as_json=as_json)
         return 0
+    if as_json:
+        raise UsageError(
+            "--json is for the lists", hint="sparktune simulate --list-scenarios --json, or --list-variants"
+        )
+    if scenario and _was_given("variant"):
+        raise UsageError("a scenario brings its own machine", hint="leave out --variant, or --scenario")
     if tree_only is not None:
         if disturb or directory is not None:
             raise UsageError("--tree-only starts nothing", hint="leave out --disturb and --directory")
-        return _build_only(tree_only.absolute(), variant)
+        return _build_only(tree_only.absolute(), variant, scenario or "")
     options = _options()
     simulation = run.Simulation(
         variant=variant,
+        scenario=scenario or "",
         directory=directory.absolute() if directory else None,
         port=port,
         disturb_every_s=_parse_interval(every) if disturb else None,
@@ -69,6 +118,28 @@ def simulate(
     return run.run(
         simulation, say=click.echo, tell=lambda running: tell_what_to_try(running, kept, simulation)
     )
+
+
+def _list(*, variants: bool, scenarios: bool, as_json: bool) -> None:
+    screen = Screen()
+    lists = (("variant", "machine", tree.VARIANTS, variants), ("scenario", "fabric", _ABOUTS, scenarios))
+    asked = [(kind, what, known) for kind, what, known, is_asked in lists if is_asked]
+    if as_json:
+        screen.json(
+            {
+                f"{kind}s": [{"name": name, "about": about} for name, about in known.items()]
+                for kind, _, known in asked
+            }
+        )
+        return
+    for kind, what, known in asked:
+        screen.table((kind.upper(), what.upper()), known.items())
+
+
+def _was_given(name: str) -> bool:
+    from click.core import ParameterSource
+
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _options() -> dict[str, str]:
@@ -91,11 +162,11 @@ def _parse_interval(text: str) -> float:
     return every_s
 
 
-def _build_only(directory: Path, variant: str) -> int:
+def _build_only(directory: Path, variant: str, scenario: str) -> int:
     run.refuse_if_tuned(directory)
-    tree.build(directory, variant)
+    tree.build(directory, variant, scenario=scenario)
     command = f"{_command()} --root {shlex.quote(str(directory))}"
-    click.echo(f"{directory}: {tree.VARIANTS[variant]}\nTry:")
+    click.echo(f"{directory}: {_ABOUTS[scenario] if scenario else tree.VARIANTS[variant]}\nTry:")
     for name in ("detect", "plan", "apply", "verify", "restore --all"):
         click.echo(f"  {command} {name}")
     return 0

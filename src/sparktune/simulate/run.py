@@ -21,6 +21,7 @@ from sparktune.kernel.lock import HostLock
 from sparktune.kernel.root import Root
 from sparktune.simulate import tree
 from sparktune.simulate.processes import Child, Signals
+from sparktune.simulate.scenarios import SCENARIOS
 from sparktune.snapshot import fetch
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Simulation:
 
     Attributes:
         variant: one of `tree.VARIANTS`.
+        scenario: one of `scenarios.SCENARIOS`, instead of a variant; empty for none.
         directory: where the tree is built, and stays; None for a temporary folder, which goes at the end.
         port: the API's; 0 for any free one.
         disturb_every_s: seconds between disturbances; None for none.
@@ -47,6 +49,7 @@ class Simulation:
     """
 
     variant: str = "gb10"
+    scenario: str = ""
     directory: Path | None = None
     port: int = 9300
     disturb_every_s: float | None = None
@@ -80,13 +83,13 @@ def run(simulation: Simulation, *, say: Callable[[str], None], tell: Callable[[R
         tell: is called once everything answers.
 
     Raises:
-        UsageError: there is no such variant or port.
+        UsageError: there is no such variant, scenario or port.
         SparktuneError: the port or the tree is in use, the tree cannot be built, or a child ended.
     """
     port = _find_port(simulation.port)
     with Signals() as signals, _directory(simulation) as directory:
-        say(f"building a simulated machine in {directory}: {tree.VARIANTS.get(simulation.variant, '')}")
-        tree.build(directory, simulation.variant)
+        say(f"building a simulated machine in {directory}: {_about(simulation)}")
+        tree.build(directory, simulation.variant, scenario=simulation.scenario)
         crew = _Crew(simulation, directory, port, signals=signals, say=say)
         try:
             if running := crew.start():
@@ -137,6 +140,8 @@ class _Crew:
             return None
         if simulation.disturb_every_s is not None and self._supported:
             self._start("disturber", "sparktune.simulate.disturb", root, str(simulation.disturb_every_s))
+        if flapping := SCENARIOS[simulation.scenario].flapping if simulation.scenario else "":
+            self._start("flapper", "sparktune.simulate.flap", root, flapping)
         self._say(f"both answer after {time.monotonic() - began_s:.1f} s")
         return Running(
             directory=self._directory, port=self._port, events=self._events, supported=self._supported
@@ -222,6 +227,12 @@ class _Crew:
         return True
 
 
+def _about(simulation: Simulation) -> str:
+    if simulation.scenario:
+        return SCENARIOS[simulation.scenario].about
+    return tree.VARIANTS.get(simulation.variant, "")
+
+
 def _find_port(port: int) -> int:
     """The port, if it can be had; a free one for 0."""
     try:
@@ -244,7 +255,7 @@ def _directory(simulation: Simulation) -> Iterator[Path]:
         yield simulation.directory
         return
     try:
-        directory = Path(tempfile.mkdtemp(prefix=f"sparktune-{simulation.variant}-"))
+        directory = Path(tempfile.mkdtemp(prefix=f"sparktune-{simulation.scenario or simulation.variant}-"))
     except OSError as error:
         raise SparktuneError(
             f"cannot make a temporary folder: {error.strerror}", hint="say where to build: --directory DIR"

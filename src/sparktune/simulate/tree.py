@@ -162,7 +162,8 @@ def _clear(directory: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):  # not of the machine that was there
+                path.unlink()
     for name in further:
         with suppress(OSError):  # not empty, or not there: others keep files in it
             os.removedirs((directory / name).parent)
