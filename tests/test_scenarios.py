@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sparktune.errors import SparktuneError, UsageError
+from sparktune.fabric.model import OwnerKind
+from sparktune.kernel.fabric import read_fabric
 from sparktune.kernel.root import Root
 from sparktune.simulate import tree
 from sparktune.simulate.scenarios import SCENARIOS
@@ -31,7 +33,13 @@ DIFFERENCES = {
     "mtu-mismatch": ("/enP2p1s0f0np0/mtu", "/40-cx7.yaml"),
     "gid-moved": ("/rocep1s0f0/ports/1/gid",),
     "mlx5-names": ("/infiniband",),
-    "zeroconf-twin": ("/netlink/addr/ipv4", "/roceP2p1s0f0/ports/1/gid", "/40-cx7.yaml", "/run"),
+    "zeroconf-twin": (
+        "/netlink/addr/ipv4",
+        "/roceP2p1s0f0/ports/1/gid",
+        "/40-cx7.yaml",
+        "/run",
+        "/NetworkManager",
+    ),
     "stale-configfs": ("/rdma_cm/rocep1s0f0",),
     "no-dcb": ("/netlink/dcb",),
     "flapping": ("/enP2p1s0f0np0/carrier_",),
@@ -123,6 +131,14 @@ def test_the_gid_of_one_twin_moved_and_that_of_the_other_did_not(roots: dict[str
         assert ipv4 in (root.read(f"{port}/gids/{index}") or "")
         assert root.read(f"{port}/gid_attrs/types/{index}") == "RoCE v2"
         assert ipv4 not in (root.read(f"{port}/gids/{8 - index}") or "")
+
+
+def test_the_twins_of_the_zeroconf_scenario_have_different_owners(roots: dict[str, Root]) -> None:
+    one, other = (
+        function for function in read_fabric(roots["zeroconf-twin"]).functions if function.netdev in TWINS
+    )
+    assert (one.owner.kind, one.addresses) == (OwnerKind.NETPLAN, ("192.168.100.10/24",))
+    assert (other.owner.kind, other.addresses) == (OwnerKind.NETWORK_MANAGER, ("169.254.71.9/16",))
 
 
 def test_rdma_devices_are_numbered_by_their_pci_addresses(roots: dict[str, Root]) -> None:

@@ -425,6 +425,8 @@ def written(root: Root, says: str) -> list[tuple[int, int]]:
     if match := re.search(r"idle states of (cpu\d+)$", says):
         base = f"/sys/devices/system/cpu/{match[1]}/cpuidle"
         names = [f"{base}/{state}/disable" for state in root.names(base)]
+    elif " link " in says:
+        names = ["/sys/class/net/enP2p1s0f0np0/carrier"]
     else:
         names = [says.rpartition(" to ")[2]]
     return [(status.st_dev, status.st_ino) for name in names for status in [root.path(name).stat()]]
@@ -452,14 +454,33 @@ def test_the_disturber_takes_turns_among_all_kinds(folder: Path) -> None:
     mode.parent.mkdir(parents=True)
     mode.write_text("RoCE v2\n")
     disturber = Disturber(root)
-    says = [disturber.disturb(0.0) for _ in range(4)]
+    says = [disturber.disturb(0.0) for _ in range(6)]
     assert [re.sub(r"\d+ to", "N to", text) for text in says] == [
         "wrote N to /sys/block/nvme0n1/queue/read_ahead_kb",
         "enabled all idle states of cpu0",
         "wrote N to /sys/class/bdi/259:0/read_ahead_kb",
         "wrote 'IB/RoCE v1' to /sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode",
+        "wrote N to /sys/class/net/enp1s0f0np0/mtu",
+        "took the link of enP2p1s0f0np0",
     ]
     assert mode.read_text().strip() == "IB/RoCE v1"
+
+
+def test_what_is_done_to_mtu_and_link_is_undone_the_next_time(folder: Path) -> None:
+    tree.build(folder / "tree", scenario="healthy-pair")
+    root = Root(folder / "tree")
+    state = (
+        "/sys/class/net/enp1s0f0np0/mtu",
+        "/sys/class/net/enP2p1s0f0np0/carrier",
+        "/sys/class/net/enP2p1s0f0np0/operstate",
+        "/sys/class/infiniband/roceP2p1s0f0/ports/1/state",
+    )
+    found: list[list[str | None]] = []
+    disturber = Disturber(root)
+    while len(found) < 2:
+        if disturber.disturb(0.0).endswith(("link of enP2p1s0f0np0", "its link back")):
+            found.append([root.read(name) for name in state])
+    assert found == [["1500", "0", "down", "1: DOWN"], ["9000", "1", "up", "4: ACTIVE"]]
 
 
 def test_a_disturbance_leaves_nothing_of_a_longer_value(folder: Path) -> None:

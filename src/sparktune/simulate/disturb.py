@@ -30,6 +30,10 @@ WINDOW_S = 61.0
 
 _BLOCK = "/sys/block"
 _CPUS = "/sys/devices/system/cpu"
+_NET = "/sys/class/net"
+_PORT = "p0"
+_TWO = 2
+_MTUS = ("1500", "9000")
 _RDMA_CM = "/sys/kernel/config/rdma_cm"
 _READ_AHEADS_KB = (128, 512, 256, 4096)
 _OLD_ROCE_MODE = "IB/RoCE v1"
@@ -39,17 +43,15 @@ Inode = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """Something another tool might do.
+    """Something another tool, a person or a cable might do.
 
     Attributes:
         says: in words.
-        names: the host's names of the files.
-        value: what is written to each.
+        writes: the host's names of the files, and what is written to each.
     """
 
     says: str
-    names: tuple[str, ...]
-    value: str
+    writes: tuple[tuple[str, str], ...]
 
 
 class Ration:
@@ -96,11 +98,11 @@ class Disturber:
             if disturbance is None:
                 continue
             try:
-                inodes = [_inode(self._root.path(name)) for name in disturbance.names]
+                inodes = [_inode(self._root.path(name)) for name, _ in disturbance.writes]
                 if self._ration.allows(inodes, now_s):
                     self._ration.note(inodes, now_s)
-                    for name in disturbance.names:
-                        _write(self._root.path(name), disturbance.value)
+                    for name, value in disturbance.writes:
+                        _write(self._root.path(name), value)
                     return disturbance.says
             except FileNotFoundError:  # the device left between looking and writing
                 continue
@@ -123,8 +125,8 @@ def disturb_idle_states(root: Root, round_: int) -> Disturbance | None:
         return None
     cpu = _choose(sorted(cpus, key=lambda name: int(name.removeprefix("cpu"))), round_)
     base = f"{_CPUS}/{cpu}/cpuidle"
-    names = tuple(f"{base}/{state}/disable" for state in root.names(base))
-    return Disturbance(f"enabled all idle states of {cpu}", names, "0")
+    writes = tuple((f"{base}/{state}/disable", "0") for state in root.names(base))
+    return Disturbance(f"enabled all idle states of {cpu}", writes)
 
 
 def disturb_alias(root: Root, round_: int) -> Disturbance | None:
@@ -142,10 +144,49 @@ def disturb_roce_mode(root: Root, round_: int) -> Disturbance | None:
     if not devices:
         return None
     name = f"{_RDMA_CM}/{_choose(devices, round_)}/ports/1/default_roce_mode"
-    return Disturbance(f"wrote {_OLD_ROCE_MODE!r} to {name}", (name,), _OLD_ROCE_MODE)
+    return Disturbance(f"wrote {_OLD_ROCE_MODE!r} to {name}", ((name, _OLD_ROCE_MODE),))
 
 
-_KINDS = (disturb_disk, disturb_idle_states, disturb_alias, disturb_roce_mode)
+def disturb_mtu(root: Root, round_: int) -> Disturbance | None:
+    """Another MTU for one twin of the cabled port alone; the next time, that of its twin again."""
+    twins = _twins(root)
+    if len(twins) < _TWO:
+        return None
+    first, second = (root.read(f"{_NET}/{twin}/mtu") for twin in twins)
+    value = first if first != second else next(mtu for mtu in _MTUS if mtu != first)
+    name = f"{_NET}/{twins[1]}/mtu"
+    return Disturbance(f"wrote {value} to {name}", ((name, str(value)),))
+
+
+def disturb_link(root: Root, round_: int) -> Disturbance | None:
+    """No link for one twin of the cabled port; the next time, its link again."""
+    twins = _twins(root)
+    if len(twins) < _TWO:
+        return None
+    net = f"{_NET}/{twins[0]}"
+    port = f"{net}/device/infiniband/{root.names(f'{net}/device/infiniband')[0]}/ports/1"
+    up = root.read(f"{net}/carrier") != "1"
+    changes = int(root.read(f"{net}/carrier_changes") or 0) + 1
+    writes = (
+        (f"{port}/state", "4: ACTIVE" if up else "1: DOWN"),
+        (f"{net}/operstate", "up" if up else "down"),
+        (f"{net}/carrier", str(int(up))),
+        (f"{net}/carrier_changes", str(changes)),
+    )
+    return Disturbance(f"gave {twins[0]} its link back" if up else f"took the link of {twins[0]}", writes)
+
+
+_KINDS = (disturb_disk, disturb_idle_states, disturb_alias, disturb_roce_mode, disturb_mtu, disturb_link)
+
+
+def _twins(root: Root) -> list[str]:
+    """The interfaces of the ConnectX-7's first port, those with an RDMA device."""
+    return [
+        name
+        for name in root.names(_NET)
+        if root.read(f"{_NET}/{name}/phys_port_name") == _PORT
+        and root.names(f"{_NET}/{name}/device/infiniband")
+    ]
 
 
 def _disks(root: Root) -> list[str]:
@@ -164,7 +205,7 @@ def _choose(names: Sequence[str], round_: int) -> str:
 def _read_ahead(root: Root, name: str, round_: int) -> Disturbance:
     choices = [str(value) for value in _READ_AHEADS_KB if str(value) != root.read(name)]
     value = _choose(choices, round_)
-    return Disturbance(f"wrote {value} to {name}", (name,), value)
+    return Disturbance(f"wrote {value} to {name}", ((name, value),))
 
 
 def _inode(path: Path) -> Inode:

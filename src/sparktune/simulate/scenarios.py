@@ -20,6 +20,7 @@ _ONE, _OTHER = "enp1s0f0np0", "enP2p1s0f0np0"
 _MTU = 9000
 _NARROW_LINK = "0002:01:00."
 _STALE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1"
+_UUID = "5d3c2f4e-8f5b-4d0a-9a57-3f1d0c9b7a10"
 _SECOND_ADDRESS = "fd00:0000:0000:0000:029f:8fff:fe00:0001"
 
 
@@ -78,8 +79,10 @@ _ZEROCONF = _files(
     _one(_PAIR, _OTHER, ipv4="169.254.71.9", prefix=16),
     {
         **netplan({_ONE: "192.168.100.10/24"}, mtu=_MTU),
-        "/run/NetworkManager/devices/5": "[device]\nmanaged=true\nconnection-uuid="
-        "5d3c2f4e-8f5b-4d0a-9a57-3f1d0c9b7a10\nnm-owned=0\n",
+        "/run/NetworkManager/devices/5": f"[device]\nmanaged=true\nconnection-uuid={_UUID}\nnm-owned=0",
+        "/etc/NetworkManager/system-connections/Wired connection 2.nmconnection": "[connection]\n"
+        f"id=Wired connection 2\nuuid={_UUID}\ntype=ethernet\ninterface-name={_OTHER}\n\n"
+        "[ethernet]\nmtu=9000\n\n[ipv4]\nmethod=link-local",
     },
 )
 
