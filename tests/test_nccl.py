@@ -97,7 +97,7 @@ def test_two_cabled_ports_list_four_devices_and_keep_them_apart() -> None:
 
 def test_two_cabled_ports_say_what_that_means_and_what_is_left_to_the_user() -> None:
     notes = " ".join(suggest(healthy(both_ports=True)).notes)
-    assert "a ring of three or more nodes, a switch, or two cables to one node" in notes
+    assert "a ring of three nodes, a switch, or two cables to one node" in notes
     assert "NCCL_SOCKET_IFNAME and UCX_NET_DEVICES are left to you" in notes
 
 

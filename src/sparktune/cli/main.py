@@ -35,6 +35,7 @@ COMMANDS = {
     "resume": "End a pause.",
     "history": "Who changed what, newest first.",
     "explain": "One tunable: why, source, risk, values, and who decided.",
+    "nccl": "The environment NCCL and UCX need here, or what to mend first.",
     "config": "Check or show the configuration.",
     "reload": "Make the daemon read its configuration again.",
     "daemon": "The tuning daemon, in the foreground.",

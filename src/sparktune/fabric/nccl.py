@@ -166,7 +166,7 @@ def _notes(fabric: Fabric, ports: Sequence[Port], version: Version | None) -> It
 def _explain_two_ports(ports: Sequence[Port], version: Version | None) -> Iterator[str]:
     first = plain(ports[0].functions[0].netdev)
     yield (
-        f"{len(ports)} ports are cabled: a ring of three or more nodes, a switch, or two cables to one node. "
+        f"{len(ports)} ports are cabled: a ring of three nodes, a switch, or two cables to one node. "
         "One cable carries the full rate already"
     )
     if version is not None and version < ROUTES_BY_SUBNET:
