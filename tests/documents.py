@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sparktune.fabric.model import Fabric, Function, Gid, Owner, OwnerKind, Presence, RdmaPort
+from sparktune.fabric.report import FabricFinding, FabricReport, Judged, report
 from sparktune.snapshot import (
     AreaSummary,
     Checked,
@@ -184,6 +186,41 @@ def make_hardware() -> Hardware:
     )
 
 
+def make_fabric() -> FabricReport:
+    """One port whose second twin is down, and a Soft-RoCE device."""
+    rdma = RdmaPort(
+        device="rocep1s0f0",
+        number=1,
+        state="ACTIVE",
+        physical="LinkUp",
+        link_layer="Ethernet",
+        rate_gbps=200.0,
+        gids=(
+            Gid(
+                index=3, gid="0000:0000:0000:0000:0000:ffff:c0a8:640a", kind="RoCE v2", ipv4="192.168.100.10"
+            ),
+        ),
+    )
+    first = Function(
+        bdf="0000:01:00.0", netdev="enp1s0f0np0", rdma=rdma, port="p0", driver="mlx5_core", out_of_tree=False,
+        firmware="28.45.4028", carrier=True, mtu=9000, pcie_gts=32.0, pcie_width=4,
+        addresses=("192.168.100.10/24",),
+        owner=Owner(kind=OwnerKind.NETPLAN, file="/etc/netplan/40-cx7.yaml", key="network.x", mtu=9000),
+    )  # fmt: skip
+    second = Function(bdf="0002:01:00.0", netdev="enP2p1s0f0np0", port="p0", carrier=False, mtu=9000)
+    other = Function(
+        bdf="", netdev="eth0", rdma=RdmaPort(device="rxe0", number=1, state="ACTIVE"), carrier=True
+    )
+    finding = FabricFinding(
+        id="roce.enP2p1s0f0np0.link", verdict="drift", wanted="up", actual="down", reason="no carrier",
+        do="look at the cable",
+    )  # fmt: skip
+    holding = FabricFinding(id="roce.rocep1s0f0.rate", verdict="ok", wanted=200, actual=200, reason="", do="")
+    fabric = Fabric(presence=Presence.PRESENT, functions=(first, second), others=(other,))
+    judged = (Judged(device="enP2p1s0f0np0", finding=finding), Judged(device="rocep1s0f0", finding=holding))
+    return report(fabric, judged)
+
+
 def make_config() -> ConfigReport:
     """An effective configuration with a value of each type."""
     return ConfigReport(
@@ -228,6 +265,7 @@ def publish_everything(run_dir: Path) -> None:
         ("tunables", make_tunables()),
         ("drift", make_drift()),
         ("hardware", make_hardware()),
+        ("fabric", make_fabric()),
         ("config", make_config()),
         ("counters", make_counters()),
     ):

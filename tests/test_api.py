@@ -54,7 +54,7 @@ def test_a_fresh_status_is_the_published_bytes(api: Guard, run_dir: Path) -> Non
     assert answer.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("path", ["/tunables", "/drift", "/hardware", "/config"])
+@pytest.mark.parametrize("path", ["/tunables", "/drift", "/hardware", "/fabric", "/config"])
 def test_other_documents_are_the_published_bytes(api: Guard, run_dir: Path, path: str) -> None:
     assert ask(api, path).content == (run_dir / f"{path[1:]}.json").read_bytes()
 

@@ -15,6 +15,7 @@ from sparktune import __version__
 from sparktune.attribution import writer
 from sparktune.episodes import Episodes
 from sparktune.errors import SparktuneError, StoreError
+from sparktune.fabrics import build_fabric
 from sparktune.hardware import describe
 from sparktune.logs import DriftLog
 from sparktune.model import Action, Noticed
@@ -87,6 +88,7 @@ class Recorder:
         self._versions = 0
         self._status_head = ""
         self._shown_config: tuple[Effective, bool] | None = None
+        self._shown_fabric = ""
         self._conflicts = NOT_LOOKED
         self._shown_hardware: tuple[Host, Conflicts] | None = None
         self._unsupported = ""
@@ -261,6 +263,7 @@ class Recorder:
     def _begin_again(self) -> None:
         """Not everything of the last publication is on disk; perhaps the directory itself is gone."""
         self._shown_hardware = self._shown_config = None
+        self._shown_fabric = ""
         with suppress(SparktuneError):  # publishing will say why not
             make_directory(self._places.run_dir, 0o755)
 
@@ -276,12 +279,14 @@ class Recorder:
         self._publish_file("drift", encode(build_drift(self._tuner, list(self._latest))))
         self._publish_config()
         self._publish_hardware()
+        self._publish_fabric()
 
     def publish_unsupported(self, why: str) -> None:
         """Publish why this machine is not tuned; from now on every status says so."""
         self._verified_at, self._unsupported = timestamp(), why
         status = build_status(self._tuner, self._context())
         self._publish_hardware()
+        self._publish_fabric()
         self._publish_file("tunables", self._tunables.compose(self._tuner, status.daemon))
         self._publish_file("drift", encode(build_drift(self._tuner, ())))
         self._publish_file("counters", encode(self._counters()))
@@ -299,6 +304,12 @@ class Recorder:
         if self._shown_hardware is None or any(map(operator.is_not, shown, self._shown_hardware)):
             self._publish_file("hardware", encode(describe(*shown)))
             self._shown_hardware = shown
+
+    def _publish_fabric(self) -> None:
+        shown = encode(build_fabric(self._tuner))
+        if shown != self._shown_fabric:
+            self._publish_file("fabric", shown)
+            self._shown_fabric = shown
 
     def _publish_file(self, name: str, text: str) -> None:
         try:

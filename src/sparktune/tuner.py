@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 from sparktune.contest import ContestRule
 from sparktune.engine import Engine
 from sparktune.hardware import detect
+from sparktune.kernel.fabric import read_fabric
 from sparktune.marks import Marks
 from sparktune.model import Note, Policy
 from sparktune.originals import Originals
 from sparktune.tunables import AREAS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from sparktune.fabric.model import Fabric
     from sparktune.hardware import Host
     from sparktune.held import Adoption
     from sparktune.restoring import Outcome
@@ -39,10 +41,12 @@ class AreaFacts:
     Attributes:
         absent: why it has no tunables; empty if it has.
         notes: what a person should know.
+        fabric: gives the fabric as it was read last, where the area is about one.
     """
 
     absent: str
     notes: tuple[Note, ...]
+    fabric: Callable[[], Fabric] | None = None
 
 
 def is_switched_off(host: Host) -> bool:
@@ -113,7 +117,7 @@ class Tuner:
         found = area.discover(self.host, self.settings, device)
         self._noted_s = float("-inf")
         if device is None or area.name not in self.areas:
-            self.areas[area.name] = AreaFacts(absent=found.absent, notes=found.notes)
+            self.areas[area.name] = AreaFacts(absent=found.absent, notes=found.notes, fabric=found.fabric)
             self._inventory[area.name] = area.inventory(self.host, self.settings)
         policy, layers = self.policy(area), dict(self.effective.origins)
         return self.engine.adopt(area.name, found.tunables, policy=policy, layers=layers, device=device)
@@ -133,6 +137,11 @@ class Tuner:
     def areas_of(self, subsystem: str) -> list[str]:
         """Areas that a uevent of this subsystem concerns."""
         return [area.name for area in AREAS if subsystem in area.subsystems]
+
+    def fabric(self) -> Fabric:
+        """The fabric as the area that is about it read it last; read now if none did."""
+        told = next((facts.fabric for facts in self.areas.values() if facts.fabric is not None), None)
+        return told() if told is not None else read_fabric(self.host.root)
 
     def notes(self) -> tuple[Note, ...]:
         """Everything to know beside the verdicts; what changes by itself is at most a minute old."""

@@ -25,6 +25,7 @@ from sparktune.api.description import (
 from sparktune.api.endpoints import PATHS, Endpoints
 from sparktune.api.guard import Guard
 from sparktune.errors import SparktuneError, UsageError
+from sparktune.fabric.report import FabricReport
 from sparktune.snapshot import ConfigReport, DriftReport, Hardware, Status, Tunables, TunableState
 from sparktune.wording import plain
 
@@ -91,6 +92,7 @@ def _routes(endpoints: Endpoints) -> Iterable[_Route]:
         _Route("/drift", endpoints.drift, DriftReport, conditional),
         _Route("/history", endpoints.history, history.HistoryPage, describe_failures(422, 503)),
         _Route("/hardware", endpoints.hardware, Hardware, conditional),
+        _Route("/fabric", endpoints.fabric, FabricReport, conditional),
         _Route("/config", endpoints.config, ConfigReport, conditional),
         _Route("/metrics", endpoints.metrics, None, describe_text(computed)),
         _Route("/healthz", endpoints.healthz, answers.Health, computed),

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sparktune.api.answers import render
 from sparktune.errors import DaemonNotRunningError
+from sparktune.fabric.report import FabricReport
 from sparktune.snapshot import (
     FRESH_SWEEPS,
     HINT_NO_DAEMON,
@@ -147,6 +148,7 @@ class Snapshot:
         self.tunables = Publication(run_dir, "tunables", Tunables)
         self.drift = Publication(run_dir, "drift", DriftReport)
         self.hardware = Publication(run_dir, "hardware", Hardware)
+        self.fabric = Publication(run_dir, "fabric", FabricReport)
         self.config = Publication(run_dir, "config", ConfigReport)
         self.counters = Publication(run_dir, "counters", Counters)
         self._clock: tuple[Stamp, Mapping[str, object]] | None = None

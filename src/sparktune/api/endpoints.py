@@ -32,6 +32,7 @@ PATHS = {
     "/drift": "what does not hold now, and the latest episodes",
     "/history": "episodes, newest first; ?since=, ?until=, ?tunable=, ?limit=, ?cursor=",
     "/hardware": "the machine, the evidence, and other tuners that set what sparktune sets",
+    "/fabric": "the ConnectX-7 fabric: ports, twins, links, GIDs, owners, and what is wrong there",
     "/config": "the effective configuration and where each value comes from",
     "/metrics": "Prometheus text",
     "/healthz": "200 while the daemon looks, 503 with the reason when not",
@@ -98,6 +99,10 @@ class Endpoints:
     async def hardware(self) -> Response:
         """The machine, the evidence, and conflicts with other tuners, as published."""
         return self._published(self._snapshot.hardware)
+
+    async def fabric(self) -> Response:
+        """The fabric port by port, as published."""
+        return self._published(self._snapshot.fabric)
 
     async def config(self) -> Response:
         """The effective configuration with its origins, as published."""

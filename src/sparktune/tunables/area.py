@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sparktune.fabric.model import Fabric
     from sparktune.hardware import Host
     from sparktune.model import Note, Policy, Reading, Tunable, Verdict
     from sparktune.settings import Settings
@@ -21,11 +22,13 @@ class Discovery:
         tunables: in the order to be shown.
         absent: why there are none; empty if there are.
         notes: what a person should know beside them.
+        fabric: gives the fabric as it was read last, where the area is about one.
     """
 
     tunables: tuple[Tunable, ...]
     absent: str = ""
     notes: tuple[Note, ...] = ()
+    fabric: Callable[[], Fabric] | None = None
 
 
 class View(Protocol):
