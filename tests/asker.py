@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     told = []
     pinging = Pinging(lambda: ways, lambda: told.append(time.monotonic()))
     began_s = time.monotonic()
-    pinging.begin(after_s=0.0)
+    pinging.begin(at_once=True)
     turns = 0
     while any(way.found is None for way in ways):
         time.sleep(max(0.0, (pinging.due_s() or 0.0) - time.monotonic()))

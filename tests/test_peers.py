@@ -85,6 +85,14 @@ def test_the_path_is_wanted_to_take_what_the_interface_sends(declared: Callable[
     assert "9000" in mtu.do
 
 
+def test_soft_roce_leads_to_peers_too(machine: Machine) -> None:
+    fabric = Fabric(presence=Presence.NONE, others=(twin("eth1", "10.0.0.1/24"),))
+    settings = Settings.model_validate({"roce": {"peers": ["10.0.0.9"]}})
+    assert {one.device for one in declare(hardware.detect(machine.root), settings, fabric).tunables} == {
+        "eth1"
+    }
+
+
 def test_an_address_of_this_machine_is_left_out_with_a_note(declared: Callable[..., Discovery]) -> None:
     discovery = declared(["192.168.100.10", "192.168.100.11"])
     assert all("peer_192-168-100-11" in name for name in ids(discovery))

@@ -268,7 +268,7 @@ class Daemon:
         self.log.info("reloaded", sha256=effective.sha256[:12], written=written)
         self.supervisor.ready(self.recorder.line)
         self.conflicts.begin()
-        self.triggers.pinging.begin(after_s=0.0)
+        self.triggers.pinging.begin(at_once=True)
         return written
 
     def _give_up(self) -> None:

@@ -107,8 +107,8 @@ class Pinging:
         self._turn = 0
         self._next_s: float | None = None
 
-    def begin(self, netdevs: Iterable[str] | None = None, *, after_s: float = SETTLE_S) -> None:
-        """Ask soon: out of these interfaces and where no answer is known yet, or (None) out of all."""
+    def begin(self, netdevs: Iterable[str] | None = None, *, at_once: bool = False) -> None:
+        """Ask soon, or at once: out of these interfaces and where nothing is known yet, or (None) of all."""
         ways = [way for way in self._ways() if way.fixed is None]
         names = {way.pair.netdev for way in ways}
         now_s = time.monotonic()
@@ -116,8 +116,8 @@ class Pinging:
             self._round_s = now_s + EVERY_S if names else None
         new = {way.pair.netdev for way in ways if way.found is None}
         for name in names if netdevs is None else names & set(netdevs) | new:
-            again_s = self._ended_s.get(name, float("-inf")) + AGAIN_S
-            self._due.setdefault(name, max(now_s + after_s, again_s))
+            soon_s = max(now_s + SETTLE_S, self._ended_s.get(name, float("-inf")) + AGAIN_S)
+            self._due[name] = now_s if at_once else min(soon_s, self._due.get(name, soon_s))
 
     def due_s(self) -> float | None:
         """When `turn` has something to do next, on CLOCK_MONOTONIC; None without peers."""
@@ -139,7 +139,7 @@ class Pinging:
                 return
             self._conclude()
         elif self._round_s is not None and now_s >= self._round_s:
-            self.begin(after_s=0.0)
+            self.begin(at_once=True)
         self._next(now_s)
 
     def _next(self, now_s: float) -> None:

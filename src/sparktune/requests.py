@@ -76,6 +76,7 @@ class Requests:
         drifts = daemon.engine.apply(ids, Noticed.REQUEST)
         cause = Cause(kind=CauseKind.UNKNOWN, detail=f"found when {peer} asked to apply")
         daemon.keeper.take_account(drifts, Noticed.REQUEST, cause)
+        daemon.triggers.pinging.begin(at_once=True)
         return {"written": [asdict(drift) for drift in drifts]}
 
     def _restore(self, request: dict[str, Any], peer: Peer) -> Answer:

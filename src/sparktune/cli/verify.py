@@ -79,7 +79,7 @@ def _ask_peers(tuner: Tuner, chosen: Sequence[Held]) -> None:
 
     ways = [one for held in chosen if isinstance(one := held.tunable.attribute, PathAttribute)]
     pinging = Pinging(lambda: ways, lambda: None)
-    pinging.begin(after_s=0.0)
+    pinging.begin(at_once=True)
     ends_s = time.monotonic() + MOST_FOR_PEERS_S
     while (due_s := pinging.due_s()) is not None and due_s < ends_s:
         time.sleep(max(0.0, due_s - time.monotonic()))

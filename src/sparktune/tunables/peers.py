@@ -40,7 +40,7 @@ _SOURCE = "icmp(7), ip(7): IP_MTU_DISCOVER, IP_PMTUDISC_PROBE"
 def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
     """Two checks for each peer and each twin on whose subnet it is."""
     peers = [parse_peer(text) for text in settings.roce.peers]
-    twins = [function for function in fabric.functions if function.netdev] if peers else []
+    twins = [function for function in fabric.everything if function.netdev] if peers else []
     if not peers or not twins:
         reason = "no interface of a ConnectX port to reach the peers by" if peers else ""
         return Discovery(tunables=(), absent=reason)
