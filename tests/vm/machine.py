@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from vm.narrator import Narrator
     from vm.platforms import Platform
 
-MAC = "52:54:00:5a:00:01"
+MAC = "52:54:00:5a:00:{:02}"
+CABLE = "cable"
 NVME_MIB = 512
 HOT_PLUG_PORTS = 3
 QEMU_LISTENS_WITHIN_S = 30.0
@@ -57,11 +58,31 @@ class Site:
     patience: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """One end of a cable between two machines.
+
+    Attributes:
+        directory: where the sockets of both ends are.
+        end: 1 or 2.
+    """
+
+    directory: Path
+    end: int
+
+    @property
+    def arguments(self) -> str:
+        """For QEMU's -netdev: each frame is a datagram from one socket to the other."""
+        here, there = (self.directory / f"wire-{end}.sock" for end in (self.end, 3 - self.end))
+        return f"dgram,local.type=unix,local.path={here},remote.type=unix,remote.path={there}"
+
+
 class Machine:
     """Disks that stay from power on to power on, and at most one QEMU."""
 
-    def __init__(self, site: Site, name: str, base: Path | None) -> None:
+    def __init__(self, site: Site, name: str, base: Path | None, wire: Wire | None = None) -> None:
         """Make the disks: an overlay over a base (the image, if none is given) and an empty NVMe disk."""
+        self._wire = wire
         self.site = site
         self.name = name
         self.platform = site.platform
@@ -177,7 +198,7 @@ class Machine:
             *("-mon", "chardev=monitor,mode=control"),
             *("-drive", f"if=none,id=root,format=qcow2,file={self._disk},cache=unsafe"),
             *("-device", "virtio-blk-pci,drive=root"),
-            *("-nic", f"user,restrict=on,ipv6=off,model={platform.network},mac={MAC}"),
+            *self._network(),
             *_root_ports(),
             *("-drive", f"if=none,id=nvme0,format=qcow2,file={directory}/nvme0.qcow2,cache=unsafe"),
             *("-device", "nvme,id=disk0,drive=nvme0,serial=SPARK0001,bus=port0"),
@@ -187,6 +208,13 @@ class Machine:
         if not platform.table_in_initrd:
             command += ["-acpitable", f"file={self.site.table}"]
         return command
+
+    def _network(self) -> tuple[str, ...]:
+        wire = self._wire
+        network = "user,restrict=on,ipv6=off" if wire is None else wire.arguments
+        mac = MAC.format(1 if wire is None else wire.end)
+        device = f"{self.platform.network},netdev={CABLE},mac={mac}"
+        return "-netdev", f"{network},id={CABLE}", "-device", device
 
     def _kernel_line(self, append: str) -> str:
         return (
@@ -247,6 +275,10 @@ class Machine:
                 time.sleep(0.1)
             else:
                 return
+
+    def plug_cable(self, *, is_in: bool) -> None:
+        """Put the network cable in, or pull it out: the guest's interface gets or loses its carrier."""
+        self.monitor.execute("set_link", name=CABLE, up=is_in)
 
     def freeze_disk(self) -> Path:
         """The root disk as it is, to be the base of other guests; this one goes on in an overlay over it."""

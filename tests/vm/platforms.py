@@ -28,6 +28,8 @@ PACKAGES = (
     "ethtool",
     "strace",
     "tuned",
+    "perftest",
+    "ibverbs-providers",
 )
 """What every guest has installed; tuned is there, but disabled."""
 

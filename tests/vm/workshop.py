@@ -18,6 +18,7 @@ from vm.machine import Site
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vm.machine import Wire
     from vm.narrator import Narrator
     from vm.platforms import Platform
 
@@ -79,11 +80,11 @@ class Workshop:
             patience=patience * platform.slowness,
         )
 
-    def make(self, name: str, base: Path | None = None) -> Guest:
-        """A guest that is off, over the image or over the frozen disk of another."""
+    def make(self, name: str, base: Path | None = None, wire: Wire | None = None) -> Guest:
+        """A guest that is off, over the image or over the frozen disk of another; alone, or on a wire."""
         taken = {guest.name for guest in self._guests}
         unique = name if name not in taken else f"{name}-{len(taken)}"
-        guest = Guest(self.site, unique, base)
+        guest = Guest(self.site, unique, base, wire)
         self._guests.append(guest)
         return guest
 
