@@ -13,6 +13,7 @@ from sparktune.cli.local import is_supported, open_tuner
 from sparktune.cli.options import json_option, places
 from sparktune.cli.screen import Screen
 from sparktune.errors import DaemonNotRunningError
+from sparktune.fabric.checks import ACTIVE
 from sparktune.fabric.report import findings_of, was_checked
 from sparktune.fabrics import build_fabric
 from sparktune.model import Noticed
@@ -120,7 +121,7 @@ def _cells(twin: FunctionReport) -> tuple[str, ...]:
         twin.verdict,
         f"{twin.rdma or 'none'}{driver}",
         twin.state or ("no link" if twin.carrier is False else "down" if twin.carrier is None else "link"),
-        f"{twin.rate_gbps:g} Gb/s" if twin.rate_gbps is not None else "",
+        f"{twin.rate_gbps:g} Gb/s" if twin.rate_gbps is not None and twin.state == ACTIVE else "",
         "" if twin.mtu is None else str(twin.mtu),
         "none" if twin.gid_index is None else str(twin.gid_index),
         ", ".join(twin.addresses) or twin.ipv4 or "none",

@@ -31,8 +31,9 @@ class Scenario:
     Attributes:
         about: what is the matter with it, for people.
         machine: what is built.
-        gone: files that are there and answer ENXIO when they are opened, as the kernel answers ENODEV for a
-            device that left; a tree has no file that answers ENODEV.
+        gone: files that are there and answer ENXIO when opened. A tree has none that answers ENODEV, as the
+            kernel does for a directory of which rdma_cm finds no device by its name (Linux 6.1,
+            drivers/infiniband/core/cma_configfs.c, cma_configfs_params_get).
         flapping: an interface whose link goes down and up by itself while the simulation runs; empty: none.
     """
 
@@ -123,7 +124,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         machine=_ZEROCONF,
     ),
     "stale-configfs": Scenario(
-        about="rocep1s0f0 left and came back; its directory in configfs stayed and answers with an error",
+        about="rdma_cm has lost rocep1s0f0: its directory in configfs is there and knows no such device",
         machine=_PAIR,
         gone=(f"{_STALE}/default_roce_mode", f"{_STALE}/default_roce_tos"),
     ),
