@@ -77,7 +77,7 @@ def _describe(root: Root, same: list[Tunable]) -> str:
         "where": f"`{tunable.attribute.location}`",
         "also watched": ", ".join(f"`{root.name(path)}`" for path in tunable.attribute.watched[1:]),
         "wanted": ", ".join(dict.fromkeys(f"`{each.wanted}` {each.unit}".strip() for each in same)),
-        "decided by": f"`{tunable.key}`",
+        "decided by": f"`{tunable.key}`" if tunable.key else "",
         "why": tunable.why,
         "source": tunable.source,
         "risk": tunable.risk,

@@ -31,10 +31,12 @@ class Machine:
     tuners: list[Tuner] = field(default_factory=list)
 
     @classmethod
-    def build(cls, directory: Path, variant: str = "gb10", config: str = "") -> Machine:
+    def build(
+        cls, directory: Path, variant: str = "gb10", config: str = "", *, scenario: str = ""
+    ) -> Machine:
         """Build a machine in a new directory."""
         directory.mkdir(parents=True)
-        tree.build(directory / "tree", variant)
+        tree.build(directory / "tree", variant, scenario=scenario)
         state_dir = directory / "state"
         state_dir.mkdir()
         machine = cls(Root(directory / "tree"), state_dir, directory / "sparktune.toml")

@@ -6,6 +6,7 @@ after it tells (a GID follows its address). A link that keeps flapping is looked
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,15 +23,35 @@ if TYPE_CHECKING:
 SECOND_LOOK_S = 0.5
 LONGEST_WAIT_S = 15.0
 """How long a link that keeps flapping waits for the next look at it."""
+CALM_S = 30.0
+"""After so long without an event the next one is answered at once again."""
 
 
 @dataclass(slots=True)
 class _Unrest:
-    """An interface that something happened to: when it is looked at next, and whether anything did since."""
+    """An interface that something happened to: when, when it is looked at next, and how patient that is."""
 
+    heard_s: float
+    looked_s: float
     due_s: float
     wait_s: float = SECOND_LOOK_S
     since: bool = False
+
+    def hear(self, now_s: float) -> None:
+        """Another event while it has not calmed down."""
+        self.heard_s = now_s
+        if self.due_s == math.inf:
+            self.wait_s = min(2 * self.wait_s, LONGEST_WAIT_S)
+            self.due_s = max(now_s, self.looked_s + self.wait_s)
+        self.since = True
+
+    def look(self, now_s: float) -> None:
+        """It is looked at now; once more later if something happened since the last look."""
+        self.looked_s = now_s
+        if self.since:
+            self.wait_s = min(2 * self.wait_s, LONGEST_WAIT_S)
+        self.due_s = now_s + self.wait_s if self.since else math.inf
+        self.since = False
 
 
 class Links:
@@ -57,28 +78,27 @@ class Links:
                 for listener in listeners:
                     listener.hear(event.name, carrier=event.carrier)
         now_s = time.monotonic()
-        quiet = names - self._unrest.keys()
-        for name in names - quiet:
-            self._unrest[name].since = True
-        for name in quiet:
-            self._unrest[name] = _Unrest(now_s + SECOND_LOOK_S)
-        self._look(quiet)
+        new: set[str] = set()
+        for name in names:
+            one = self._unrest.get(name)
+            if one is None or now_s - one.heard_s >= CALM_S:
+                self._unrest[name] = _Unrest(now_s, now_s, now_s + SECOND_LOOK_S)
+                new.add(name)
+            else:
+                one.hear(now_s)
+        self._look(new)
 
     def due_s(self) -> float | None:
         """When the next look is due; None while every link is quiet."""
-        return min((one.due_s for one in self._unrest.values()), default=None)
+        due_s = min((one.due_s for one in self._unrest.values()), default=math.inf)
+        return None if due_s == math.inf else due_s
 
     def turn(self) -> None:
         """Do the looks that are due."""
         now_s = time.monotonic()
         due = {name for name, one in self._unrest.items() if one.due_s <= now_s}
         for name in due:
-            one = self._unrest[name]
-            if one.since:
-                one.wait_s = min(2 * one.wait_s, LONGEST_WAIT_S)
-                one.due_s, one.since = now_s + one.wait_s, False
-            else:
-                del self._unrest[name]
+            self._unrest[name].look(now_s)
         self._look(due)
 
     def _concerned(self, names: set[str]) -> set[str]:

@@ -20,7 +20,8 @@ _PCI = "/sys/bus/pci/devices"
 _NET = "/sys/class/net"
 _RDMA = "/sys/class/infiniband"
 _BDF = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(?![0-9])")
+_MOST_DIGITS = 9
 
 
 def read_fabric(root: Root) -> Fabric:
@@ -128,4 +129,6 @@ def _number(text: str | None) -> float | None:
 
 
 def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    if text is None or not text.isdecimal() or len(text) > _MOST_DIGITS:
+        return None
+    return int(text)

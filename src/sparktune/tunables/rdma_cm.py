@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparktune.kernel.attribute import FileAttribute
 from sparktune.kernel.identity import identify_directory
-from sparktune.model import Tunable
+from sparktune.model import Note, Tunable
 from sparktune.tunables.area import Discovery, View
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
     devices = [name for name in root.names(DEVICES) if _is_selected(name, wanted.devices)]
     reason = _absence(root, devices)
     if reason:
-        return Discovery(tunables=(), absent=reason)
+        note = Note(area=AREA, level="info", says=f"RDMA-CM defaults are not held: {reason}")
+        return Discovery(tunables=(), absent=reason, notes=(note,) if devices else ())
     tunables = [
         _tunable(root, name, port, wanted.default_roce_mode)
         for name in devices

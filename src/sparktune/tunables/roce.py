@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sparktune.fabric.model import Fabric, Presence
-from sparktune.kernel.connectx import presence
-from sparktune.tunables import peers, rdma_cm
+from sparktune.fabric.model import Presence
+from sparktune.kernel.fabric import read_fabric
+from sparktune.tunables import counters, fabric, peers, rdma_cm
 from sparktune.tunables.area import Area, Discovery, View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sparktune.fabric.model import Fabric
     from sparktune.hardware import Host
     from sparktune.model import Note, Policy
     from sparktune.settings import Settings
 
 AREA = "roce"
+MLX5 = "/sys/bus/pci/drivers/mlx5_core"
 
 
 class Part(Protocol):
@@ -31,6 +33,8 @@ class Part(Protocol):
 
 PARTS: tuple[Part, ...] = (
     rdma_cm.declare,
+    fabric.declare,
+    counters.declare,
     peers.declare,
 )  # fmt: skip
 """In the order to be shown and applied."""
@@ -46,19 +50,19 @@ _ABSENT = {
 
 def discover(host: Host, settings: Settings, device: str | None = None) -> Discovery:
     """What all parts declare."""
-    fabric = Fabric(presence=presence(host.root))
-    found = [declare(host, settings, fabric) for declare in PARTS]
+    seen = read_fabric(host.root)
+    found = [declare(host, settings, seen) for declare in PARTS]
     tunables = tuple(tunable for one in found for tunable in one.tunables)
     return Discovery(
         tunables=tunables,
-        absent="" if tunables else _absence(host, fabric, found),
-        notes=tuple(note for one in found for note in one.notes),
+        absent="" if tunables else _absence(host, seen, found),
+        notes=tuple(note for one in found for note in one.notes) if tunables else (),
     )
 
 
-def _absence(host: Host, fabric: Fabric, found: Sequence[Discovery]) -> str:
-    if fabric.presence in _ABSENT and not host.root.names(rdma_cm.DEVICES):
-        return _ABSENT[fabric.presence]
+def _absence(host: Host, seen: Fabric, found: Sequence[Discovery]) -> str:
+    if seen.presence in _ABSENT and not host.root.names(rdma_cm.DEVICES):
+        return _ABSENT[seen.presence]
     return next((one.absent for one in found if one.absent), "nothing here to hold or to check")
 
 
@@ -68,13 +72,17 @@ def observe(host: Host, settings: Settings) -> tuple[Note, ...]:
 
 
 def inventory(host: Host, settings: Settings) -> object:
-    """Which RDMA devices there are, and whether rdma_cm is loaded."""
-    return host.root.inodes(rdma_cm.DEVICES), host.root.exists(rdma_cm.RDMA_CM)
+    """Which RDMA devices, PCI functions and interfaces of theirs there are, and whether rdma_cm is loaded."""
+    root = host.root
+    functions = [name for name in root.names(MLX5) if name[:1].isdigit()]
+    interfaces = [root.names(f"{MLX5}/{name}/net") for name in functions]
+    return root.inodes(rdma_cm.DEVICES), functions, interfaces, root.exists(rdma_cm.RDMA_CM)
 
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
     """What holds, part by part."""
-    return rdma_cm.say(views)
+    said = (fabric.say(views), rdma_cm.say(views))
+    return "; ".join(one for one in said if one) or f"{len(views)} looked at"
 
 
 def policy(settings: Settings) -> Policy:
