@@ -106,7 +106,6 @@ OPTIONS = st.sampled_from(
         "--safetensors-load-strategy=lazy",
         "--max-num-seqs",
         "1",
-        "--model-loader-extra-config={",
         "openai/gpt-oss-120b",
     ]
 )

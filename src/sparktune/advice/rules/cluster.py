@@ -98,8 +98,7 @@ RDMA = Rule(
     looks_for="vLLM or SGLang over several nodes without RDMA.",
     evidence=(
         "Connections with other machines, and not one open /dev/infiniband/uverbs*; the command line only "
-        "where "
-        "connections cannot be read; NCCL_IB_DISABLE and NCCL_NET explain it. Who has uverbs open is "
+        "where connections cannot be read; NCCL_IB_DISABLE and NCCL_NET explain it. Who has uverbs open is "
         "never reported."
     ),
     recommendation="RoCE is mandatory between nodes: start it with what `sparktune nccl` prints.",

@@ -95,8 +95,7 @@ IDLE = Rule(
     recommendation="Switch them off while the cluster works.",
     expect=(
         "Two-node tensor parallelism: decode +5 to +6.6 %, +13.9 % with four requests at once; wake-up "
-        "207-283 µs "
-        "before, about 5 µs after. It costs watts: nobody has published how many."
+        "207-283 µs before, about 5 µs after. It costs watts: nobody has published how many."
     ),
     versions="Every engine; acpi_idle on kernels 6.11 to 6.17. Kernel 7.0 names its states differently.",
     source="Linux Documentation/admin-guide/pm/cpuidle.rst; users' figures (docs/tunables.md)",

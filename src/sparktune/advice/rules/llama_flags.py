@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sparktune.advice.model import Engine, Evidence, Finding, HostFacts, ModelFacts
 
 FLAGS = ("--mmap", "--no-mmap", "--mlock", "--direct-io", "-dio", "--no-direct-io", "-ndio")
-VARIABLES = ("LLAMA_ARG_MMAP", "LLAMA_ARG_NO_MMAP", "LLAMA_ARG_MLOCK", "LLAMA_ARG_DIO", "LLAMA_ARG_NO_DIO")
+VARIABLES = ("LLAMA_ARG_MMAP", "LLAMA_ARG_NO_MMAP", "LLAMA_ARG_MLOCK", "LLAMA_ARG_DIO")
 
 LOCK_SPLIT = 10151
 """The build from which `--load-mode mlock` does not map, and `mmap+mlock` does both."""
@@ -46,9 +46,8 @@ def _judge_deprecated(
         return None
     if spelling is Spelling.UNKNOWN:
         do = (
-            "nothing now. Before an update look whether the new program's `--help` names --load-mode; if "
-            "it does, "
-            f"replace {_listed(flags)} by {_replacement(engine, flags)}"
+            "nothing now. Before an update look whether the new program's `--help` names --load-mode; "
+            f"if it does, replace {_listed(flags)} by {_replacement(engine, flags)}"
         )
     else:
         do = f"replace {_listed(flags)} by {_replacement(engine, flags)}: this build knows both"

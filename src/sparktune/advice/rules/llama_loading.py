@@ -25,13 +25,11 @@ _OLD = "`--no-mmap`"
 _NEW = "`--load-mode none`, or `--load-mode dio` (direct I/O, which leaves nothing in the page cache)"
 _PYTHON = (
     "with llama-cpp-python: `Llama(…, use_mmap=False)`, or `--use_mmap false` for its server; another "
-    "program that "
-    "has llama.cpp inside has a switch of its own for it"
+    "program that has llama.cpp inside has a switch of its own for it"
 )
 _OLLAMA = (
     "in the Modelfile `PARAMETER use_mmap false`, or `use_mmap: false` among the options of the request; "
-    "then load "
-    "the model anew"
+    "then load the model anew"
 )
 _OLLAMA_SELF = "0.32.6 and later load by direct I/O on an integrated GPU by themselves"
 
@@ -52,8 +50,7 @@ def _judge_mapping(
         what=f"has its model {path(mapped.path)} memory-mapped, {size(resident)}{of} of it resident",
         why=(
             "a GPU copies from file-backed pages 4 KiB at a time, about 250 MB/s even when all of it is "
-            "cached, and "
-            "while it loads the model is in memory twice; read-ahead alone does not cure that"
+            "cached, and while it loads the model is in memory twice; read-ahead alone does not cure that"
         ),
         do=_how(engine),
         expect=f"{MAPPING.expect} This machine runs kernel {plain(host.kernel)}.",
@@ -113,27 +110,23 @@ MAPPING = Rule(
     severity=Severity.WARNING,
     looks_for="llama.cpp, llama-cpp-python or Ollama's runner with a large resident mapping of its model.",
     evidence=(
-        "256 MiB or more of the model are mapped and resident (/proc/PID/smaps), whatever the command "
-        "line says; not "
-        "if the model is larger than 85 % of the memory, for then it runs because it is mapped."
+        "256 MiB or more of the model are mapped and resident (/proc/PID/smaps), whatever the command line "
+        "says; not if the model is larger than 85 % of the memory, for then it runs because it is mapped."
     ),
     recommendation=(
         "Load it without mmap, in the spelling that the build understands: `--no-mmap` before b10105, "
-        "`--load-mode "
-        "none` or `dio` from then on, both where the build is not known; `use_mmap` in llama-cpp-python "
-        "and Ollama."
+        "`--load-mode none` or `dio` from then on, both where the build is not known; `use_mmap` in "
+        "llama-cpp-python and Ollama."
     ),
     expect=(
         "Load time of gpt-oss-120b on a Spark, with and without mmap: kernel 6.11 1:44 and 0:56, kernel "
-        "6.17 1:30 and "
-        "0:22. What was read is then the process's own memory, which the kernel cannot drop as it drops a "
-        "mapping."
+        "6.17 1:30 and 0:22. What was read is then the process's own memory, which the kernel cannot drop "
+        "as it drops a mapping."
     ),
     versions="llama.cpp of any build; llama-cpp-python 0.3.x; Ollama of any version.",
     source=(
         "ggml-org/llama.cpp#20834 (b10105), #26081 (b10369), #28334 (b10875), tools/server/README.md at "
-        "00dc8057; "
-        "llama_cpp/llama.py at v0.3.35; ollama llm/llama_server.go at v0.32.6; users' load times"
+        "00dc8057; llama_cpp/llama.py at v0.3.35; ollama llm/llama_server.go at v0.32.6; users' load times"
     ),
     certainty=Certainty.REPORTED,
     judge=_judge_mapping,

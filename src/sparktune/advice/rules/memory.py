@@ -67,8 +67,7 @@ def _judge_swap(
         ),
         do=(
             "give it less: a smaller `--gpu-memory-utilization`, `--mem-fraction-static` or context, or "
-            "fewer models "
-            "at once; swap empties when it is restarted"
+            "fewer models at once; swap empties when it is restarted"
         ),
     )
 
@@ -87,8 +86,7 @@ def _judge_cache(
         engine,
         what=(
             f"uses the GPU while {size(cache)} of {size(whole)} are page cache and about {size(free)} are "
-            "free; CUDA "
-            "counts page cache as used on GB10"
+            "free; CUDA counts page cache as used on GB10"
         ),
         why=(
             "the next allocation or model load on the GPU is refused or slow, although the cache could be "
@@ -107,8 +105,7 @@ def _drop(engine: Engine) -> str:
     }[engine.kind]
     return (
         f"{own}. For now, once: `sync; echo 1 | sudo tee /proc/sys/vm/drop_caches`, which makes the next "
-        "reads slow; "
-        "no setting of sparktune's does that"
+        "reads slow; no setting of sparktune's does that"
     )
 
 
@@ -147,9 +144,8 @@ CACHE = Rule(
     ),
     recommendation="A loader that leaves no cache; for now, dropping it once.",
     expect=(
-        "CUDA's free memory follows MemFree: a file of 60 GiB took it from 103 to 42 GiB. A full cache "
-        "has ended "
-        "loads of vLLM at 73 to 97 %, and slowed a run by 62 %."
+        "CUDA's free memory follows MemFree: a file of 60 GiB took it from 103 to 42 GiB. A full cache has "
+        "ended loads of vLLM at 73 to 97 %, and slowed a run by 62 %."
     ),
     versions="GB10 with drivers of up to 2026; engines as named.",
     source=(

@@ -14,15 +14,12 @@ if TYPE_CHECKING:
 
 _THEN = (
     "vLLM 0.11.1rc4, Qwen3-VL-235B on two Sparks: AWQ 4-bit had 18-32 % more throughput than NVFP4, 39 "
-    "against 51 ms "
-    "between tokens; NVFP4 is within 1 % of FP8's accuracy"
+    "against 51 ms between tokens; NVFP4 is within 1 % of FP8's accuracy"
 )
 _SINCE = (
     "Since then both ways: NVFP4 20 % faster than AWQ (Qwen3-Next-80B, patched vLLM), FP8 53.8 against "
-    "NVFP4 40.8 t/s "
-    "(Qwen3.6-35B-A3B), NVFP4 38.6-40.9 against FP8 25.7 t/s (Qwen3-8B); vLLM of July 2026 picks CUTLASS "
-    "kernels for "
-    "NVFP4 on GB10"
+    "NVFP4 40.8 t/s (Qwen3.6-35B-A3B), NVFP4 38.6-40.9 against FP8 25.7 t/s (Qwen3-8B); vLLM of July 2026 "
+    "picks CUTLASS kernels for NVFP4 on GB10"
 )
 _EIGHT = "vLLM 0.11.1rc4: FP8 leads in prefill, AWQ 8-bit slightly in decode"
 

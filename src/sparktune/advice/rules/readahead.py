@@ -51,8 +51,8 @@ TOO_EARLY = Rule(
     looks_for="A process that opened its model before read-ahead was set on the disk.",
     evidence=(
         "An open or mapped model file, and a start of the process before sparktune last changed the "
-        "read-ahead of "
-        "the file's device. When a file was opened is not to be had: a start before it is what is reported."
+        "read-ahead of the file's device. When a file was opened is not to be had: a start before it is "
+        "what is reported."
     ),
     recommendation="Restart the process to benefit.",
     expect="Reads of the model in requests of the new size. No figure of a Spark has been published.",

@@ -68,8 +68,7 @@ def _how(engine: Engine) -> str:
     if any(name.startswith("libibverbs") for name in engine.libraries):
         return (
             "its build has RDMA, so look at the other end: it needs such a build as well, and both need "
-            "an active "
-            f"RoCE v2 device in one subnet (`sparktune fabric`).{container}"
+            f"an active RoCE v2 device in one subnet (`sparktune fabric`).{container}"
         )
     number = build_of(engine)
     new = (
@@ -99,9 +98,8 @@ def _judge_layers(
             "parallelism, as in vLLM and SGLang, has all of them compute every layer at the same time"
         ),
         do=(
-            "if the model fits into one machine, run it there; if it does not, or speed is what the "
-            "second one is "
-            "for, compare with vLLM's `--tensor-parallel-size 2` over RoCE (`sparktune nccl`)"
+            "if the model fits into one machine, run it there; if it does not, or speed is what the second "
+            "one is for, compare with vLLM's `--tensor-parallel-size 2` over RoCE (`sparktune nccl`)"
         ),
     )
 
@@ -136,8 +134,7 @@ LAYERS = Rule(
     recommendation="One node if the model fits; else compare with tensor parallelism in vLLM.",
     expect=(
         "27B Q4_K_M on two Sparks against one: decode 12.42 and 12.83 t/s, prefill 73.4 and 106.0 (TCP, "
-        "August 2026). "
-        "vLLM 0.11.1rc4: up to twice the throughput with two nodes, for dense models."
+        "August 2026). vLLM 0.11.1rc4: up to twice the throughput with two nodes, for dense models."
     ),
     versions="llama.cpp of any build: `-sm tensor` over RPC was still an open change (#26610) on 2026-11-28.",
     source="The user's document; defilantech/LLMKube#1423; ggml-org/llama.cpp#26610",

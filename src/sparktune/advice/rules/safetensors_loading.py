@@ -5,7 +5,6 @@ Whole shards are recommended only where the memory suffices by far; where that i
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from sparktune.advice.model import Certainty, EngineKind, Rule, Severity
@@ -22,8 +21,8 @@ LEAST_MODEL = 2 * GIB
 WELL_BELOW = 0.5
 """Shards in flight may take at most this part of MemAvailable."""
 
-SGLANG_THREADS = 8
-"""SGLang's loader threads, unless `num_threads` is given; two more shards are in flight than threads."""
+SGLANG_SHARDS = 10
+"""In memory at once when nothing is mapped: eight threads' and two more. `num_threads` is not read."""
 
 _LAZY_FORMATS = (None, "auto", "safetensors", "hf")
 
@@ -56,8 +55,7 @@ def _judge_sglang(
 
 _WHY = (
     "each tensor is a page fault of its own, and a GPU copies from file-backed pages 4 KiB at a time: "
-    "minutes "
-    "where seconds would do, and read-ahead alone does not cure that"
+    "minutes where seconds would do, and read-ahead alone does not cure that"
 )
 
 
@@ -73,8 +71,7 @@ def _mapped(evidence: Evidence) -> str:
     largest = max(found, key=lambda one: one.resident_bytes or 0)
     return (
         f"is loading {path(largest.path)} lazily: the file is mapped, {size(largest.resident_bytes or 0)} "
-        "of it "
-        "resident"
+        "of it resident"
     )
 
 
@@ -125,8 +122,7 @@ def _vllm(engine: Engine, model: ModelFacts | None, host: HostFacts) -> str:
         older = f"0.10.2 and later: {eager}" if fits else "earlier ones have only eager, so update them"
         return (
             "the version is not known, and an unknown value ends it at the start. 0.18.0 and later: "
-            f"{prefetch}; "
-            f"{older}: {reckoning}"
+            f"{prefetch}; {older}: {reckoning}"
         )
     if knows[1]:
         first = f"{eager} or {prefetch}" if fits else f"{prefetch}, not eager"
@@ -142,15 +138,14 @@ def _vllm(engine: Engine, model: ModelFacts | None, host: HostFacts) -> str:
 def _before_strategies(engine: Engine) -> str:
     if at_least(engine.version, "0.8.4"):
         return (
-            "`--load-format fastsafetensors` (its package is needed, and more memory: measure), or "
-            "update; load "
-            "strategies came with 0.10.2"
+            "`--load-format fastsafetensors` (its package is needed, and more memory: measure), or update; "
+            "load strategies came with 0.10.2"
         )
     return ""
 
 
 def _sglang(engine: Engine, model: ModelFacts | None, host: HostFacts) -> str:
-    fits, reckoning = _room(model, host, _sglang_loaders(engine))
+    fits, reckoning = _room(model, host, SGLANG_SHARDS)
     whole, prefetch = "`--weight-loader-disable-mmap`", "`--weight-loader-prefetch-checkpoints`"
     knows = at_least(engine.version, "0.4.8"), at_least(engine.version, "0.5.11")
     if knows[0] is False:
@@ -169,47 +164,31 @@ def _sglang(engine: Engine, model: ModelFacts | None, host: HostFacts) -> str:
     return f"update to 0.5.11 or later for {prefetch}; not {whole} here: {reckoning}"
 
 
-_THREADS = re.compile(r'"num_threads"\s*:\s*([0-9]{1,3})\b')
-_SINGLE = re.compile(r'"enable_multithread_load"\s*:\s*false')
-
-
-def _sglang_loaders(engine: Engine) -> int:
-    """How many shards are in memory at once when nothing is mapped."""
-    extra = engine.option("--model-loader-extra-config") or ""
-    if _SINGLE.search(extra):
-        return 1
-    given = _THREADS.search(extra)
-    return (int(given.group(1)) if given else SGLANG_THREADS) + 2
-
-
 VLLM = Rule(
     id="vllm-lazy-load",
     severity=Severity.WARNING,
     looks_for="vLLM that loads its safetensors lazily, from a mapping.",
     evidence=(
         "A mapped and resident *.safetensors file while it loads, whatever the command line says; "
-        "afterwards the "
-        "command line: no `--safetensors-load-strategy` but lazy, no `--load-format` of its own."
+        "afterwards the command line: no `--safetensors-load-strategy` but lazy, no `--load-format` of its "
+        "own."
     ),
     recommendation=(
         "`--safetensors-load-strategy eager` where the largest shard times the loaders is at most half of "
         "MemAvailable, `prefetch` everywhere else; `--load-format instanttensor` is a faster loader."
     ),
     expect=(
-        "Qwen3-Next-80B-FP8, kernel 6.17: lazy 8:41, eager 1:28. Eight Sparks, 102 GiB each: lazy about "
-        "60 minutes, "
-        "prefetch about 12. Eager costs a shard of memory for each worker, prefetch page cache that the "
-        "kernel can drop."
+        "Qwen3-Next-80B-FP8, kernel 6.17: lazy 8:41, eager 1:28. Eight Sparks, 102 GiB each: lazy about 60 "
+        "minutes, prefetch about 12. Eager costs a shard of memory for each worker, prefetch page cache "
+        "that the kernel can drop."
     ),
     versions=(
         "eager from 0.10.2, prefetch and instanttensor from 0.18.0, both named where the version is not "
-        "known; "
-        "fastsafetensors from 0.8.4; silent before."
+        "known; fastsafetensors from 0.8.4; silent before."
     ),
     source=(
         "vllm-project/vllm#24469 (0.10.2), #36012 and #36139 (0.18.0), vllm/config/load.py at 030eb665, "
-        "#40988; "
-        "users' load times"
+        "#40988; users' load times"
     ),
     certainty=Certainty.REPORTED,
     judge=_judge_vllm,
@@ -221,23 +200,21 @@ SGLANG = Rule(
     looks_for="SGLang that loads its safetensors lazily, from a mapping.",
     evidence=(
         "A mapped and resident *.safetensors file while it loads, whatever the command line says; "
-        "afterwards the "
-        "command line: neither `--weight-loader-disable-mmap` nor `--weight-loader-prefetch-checkpoints`."
+        "afterwards the command line: neither `--weight-loader-disable-mmap` nor "
+        "`--weight-loader-prefetch-checkpoints`."
     ),
     recommendation=(
-        "`--weight-loader-disable-mmap` where the largest shard times the shards in flight (ten, unless "
-        "fewer "
-        "threads are asked for) is at most half of MemAvailable, else `--weight-loader-prefetch-checkpoints`."
+        "`--weight-loader-disable-mmap` where the largest shard times the shards in flight (ten) is "
+        "at most half of MemAvailable, else "
+        "`--weight-loader-prefetch-checkpoints`."
     ),
     expect=(
         "Qwen3-32B elsewhere: 4:18 with mmap, 0:32 without; 562 s against 104 s have been seen the other "
-        "way round. Ten "
-        "shards in memory at once have ended in an out-of-memory kill on Sparks."
+        "way round. Ten shards in memory at once have ended in an out-of-memory kill on Sparks."
     ),
     versions=(
         "disable-mmap from 0.4.8, prefetch from 0.5.11 (read in the releases), both named where the "
-        "version is not "
-        "known; silent before 0.4.8."
+        "version is not known; silent before 0.4.8."
     ),
     source=(
         "sgl-project/sglang#7469, #20843, #30146; srt/server_args.py of 0.4.8, 0.5.10 and 0.5.11, "

@@ -21,8 +21,7 @@ MANY_CLIENTS = 8
 
 _FIGURES = (
     "gpt-oss-120b, one stream, small context: llama.cpp 60 t/s (7db35a7), SGLang 53 t/s (Triton kernels), "
-    "vLLM 36 t/s "
-    "(0.11.1rc4)"
+    "vLLM 36 t/s (0.11.1rc4)"
 )
 _SINCE = "Since then vLLM: 33-34 t/s (0.15.1), 57-60 t/s (0.19.0), 59.5 t/s (with CUTLASS kernels, June 2026)"
 _MXFP4_BACKENDS = ("triton_kernel", "flashinfer_mxfp4")
@@ -60,9 +59,8 @@ def _judge_many(
         what=f"serves {clients} connections at once" + (f" with {plain(slots)} slots" if slots else ""),
         why="llama.cpp is at its best for one user; vLLM and SGLang schedule many requests in one batch",
         do=(
-            "measure your own load on vLLM or SGLang as well; on llama.cpp as many slots (`--parallel`) "
-            "as there are "
-            "requests at once"
+            "measure your own load on vLLM or SGLang as well; on llama.cpp as many slots (`--parallel`) as "
+            "there are requests at once"
         ),
     )
 
@@ -131,13 +129,11 @@ MANY = Rule(
     recommendation="Measure your own load on vLLM or SGLang as well.",
     expect=(
         f"More tokens for all clients together, perhaps fewer for each. {_FIGURES}: with one stream it is "
-        "the other "
-        "way round."
+        "the other way round."
     ),
     versions=(
         "The document says it of llama.cpp 7db35a7 and vLLM 0.11.1rc4. For other versions nothing "
-        "comparable is "
-        "known: hence measure."
+        "comparable is known: hence measure."
     ),
     source="The user's document; github.com/ggml-org/llama.cpp/discussions/16578",
     certainty=Certainty.REPORTED,
@@ -157,8 +153,7 @@ SINGLE = Rule(
     ),
     source=(
         "The user's document; NVIDIA/dgx-spark-playbooks#79 (0.15.1); spark-arena/recipe-registry#17; a "
-        "user's "
-        "benchmark of 0.19.0 (docs/engines.md)"
+        "user's benchmark of 0.19.0 (docs/engines.md)"
     ),
     certainty=Certainty.DISPUTED,
     judge=_judge_single,
@@ -172,16 +167,14 @@ MXFP4 = Rule(
     recommendation="Measure `triton_kernel` and `flashinfer_mxfp4`.",
     expect=(
         f"{_FIGURES}. With Triton 3.6 the Triton kernels fell to 35-36 t/s on sm120; flashinfer_mxfp4 was "
-        "measured on "
-        "GB10 in August 2026."
+        "measured on GB10 in August 2026."
     ),
     versions=(
         "Both names are in 0.5.9 to 0.5.23; for earlier and unknown versions it says so and asks to look."
     ),
     source=(
-        "The user's document; sgl-project/sglang srt/server_args.py of 0.5.9, srt/arg_groups/choices.py "
-        "of 0.5.23, "
-        "#24281, #36364"
+        "The user's document; sgl-project/sglang srt/server_args.py of 0.5.9, srt/arg_groups/choices.py of "
+        "0.5.23, #24281, #36364"
     ),
     certainty=Certainty.DISPUTED,
     judge=_judge_mxfp4,
