@@ -127,7 +127,7 @@ def pinned(name: str, value: str, *, nccl: str | None = None) -> Engine:
 )
 def test_one_twin_of_a_cabled_port_is_half_of_it(value: str) -> None:
     found = advice(TWIN, pinned("NCCL_IB_HCA", value), WITH_RDMA)
-    assert "leaves roceP2p1s0f0 out, the twin of rocep1s0f0 on port p0" in found.what
+    assert "which leaves roceP2p1s0f0 out, the twin of rocep1s0f0 on port p0" in found.what
     assert "export NCCL_IB_HCA=" in found.do
 
 

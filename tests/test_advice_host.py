@@ -24,7 +24,7 @@ def on(*cpus: int) -> Evidence:
 def test_an_engine_on_efficiency_cores_only_is_told_how_to_leave_them() -> None:
     found = advice(CORES, llama(), on(*SLOW))
     assert "CPUs 0-4,10-14" in found.what
-    assert "taskset -cp 5-9,15-19 4242" in found.do
+    assert "taskset -acp 5-9,15-19 4242" in found.do
 
 
 @pytest.mark.parametrize("cpus", [(*SLOW, 5), range(20), range(5, 10), ()])
@@ -179,3 +179,19 @@ def test_each_engine_has_its_way_to_leave_no_cache(one: Engine, text: str) -> No
     do = advice(CACHE, one, GPU, host=cached(60 * GIB, 65 * GIB)).do
     assert text in do
     assert "drop_caches" in do
+
+
+@pytest.mark.parametrize(
+    ("one", "never"),
+    [
+        (llama(version="b6812"), "--load-mode"),
+        (llama(version="0.3.36", role=Role.PYTHON), "--load-mode"),
+        (ollama(version="0.32.5", role=Role.SERVER), "direct I/O"),
+        (vllm("qwen", version="0.17.1"), "instanttensor"),
+        (sglang("--model-path", "qwen", version="0.5.22"), "drop-cache"),
+    ],
+)
+def test_a_version_that_lacks_its_way_is_not_told_it(one: Engine, never: str) -> None:
+    do = advice(CACHE, one, GPU, host=cached(60 * GIB, 65 * GIB)).do
+    assert never not in do
+    assert do.startswith("for now, once: `sync;")

@@ -56,6 +56,13 @@ def test_a_model_that_only_fits_because_it_is_mapped_is_left_alone(whole: int, r
     assert (judged(MAPPING, llama(), mapped(50 * GIB, whole=whole)) is not None) is reported
 
 
+def test_a_mapping_without_a_gpu_is_information_only() -> None:
+    found = advice(MAPPING, llama(), replace(mapped(59 * GIB), gpu=False))
+    assert found.severity is Severity.INFO
+    assert "mapping does no harm" in found.why
+    assert advice(MAPPING, llama(), replace(mapped(59 * GIB), gpu=True)).severity is Severity.WARNING
+
+
 def test_an_unreadable_smaps_is_no_mapping() -> None:
     unread = Evidence(models=(ModelFile(path="/m.gguf", mapped_bytes=60 * GIB),))
     assert judged(MAPPING, llama(), unread) is None

@@ -220,3 +220,15 @@ def test_no_build_is_ever_told_a_flag_it_does_not_know(
     assert ("--no-mmap" in found.do) is not ("--load-mode none" in found.do)
     if knows is not None and "--load-mode" in knows:
         assert "--no-mmap" not in found.do
+
+
+@given(evidence=EVIDENCE, host=HOSTS, model=MODELS)
+def test_no_rule_offers_a_new_flag_to_an_old_build_or_an_old_one_to_a_new_build(
+    evidence: Evidence, host: HostFacts, model: ModelFacts | None
+) -> None:
+    for version, never in (("b6812", "`--load-mode "), ("b10878", "`--no-mmap`")):
+        line = ("llama-server", "--rpc", "10.0.0.2:50052")
+        one = engine(EngineKind.LLAMA_CPP, Role.SERVER, "llama-server", line, version, {})
+        for rule in RULES:
+            found = rule.judge(one, evidence, model, host)
+            assert found is None or never not in found.do

@@ -27,7 +27,7 @@ def _judge_cores(
         what=f"may run on efficiency cores only: CPUs {_ranges(allowed)}",
         why="its threads launch the GPU's work and sample tokens; the other cluster does that faster",
         do=(
-            f"let it run on the others: `taskset -cp {_ranges(host.performance_cpus)} "
+            f"let it run on the others: `taskset -acp {_ranges(host.performance_cpus)} "
             f"{engine.pid}` for now, CPUAffinity= in its unit or `--cpuset-cpus` of its container for good"
         ),
     )

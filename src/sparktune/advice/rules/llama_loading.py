@@ -48,7 +48,11 @@ def _judge_mapping(
         MAPPING,
         engine,
         what=f"has its model {path(mapped.path)} memory-mapped, {size(resident)}{of} of it resident",
+        severity=Severity.INFO if evidence.gpu is False else None,
         why=(
+            "it has no GPU open now, where mapping does no harm; with one, " if evidence.gpu is False else ""
+        )
+        + (
             "a GPU copies from file-backed pages 4 KiB at a time, about 250 MB/s even when all of it is "
             "cached, and while it loads the model is in memory twice; read-ahead alone does not cure that"
         ),
@@ -111,7 +115,8 @@ MAPPING = Rule(
     looks_for="llama.cpp, llama-cpp-python or Ollama's runner with a large resident mapping of its model.",
     evidence=(
         "256 MiB or more of the model are mapped and resident (/proc/PID/smaps), whatever the command line "
-        "says; not if the model is larger than 85 % of the memory, for then it runs because it is mapped."
+        "says; not if the model is larger than 85 % of the memory, for then it runs because it is mapped. "
+        "Information only while it has no GPU open."
     ),
     recommendation=(
         "Load it without mmap, in the spelling that the build understands: `--no-mmap` before b10105, "

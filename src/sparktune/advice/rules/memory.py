@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparktune.advice.model import Certainty, EngineKind, Rule, Severity
+from sparktune.advice.model import Certainty, EngineKind, Role, Rule, Severity
 from sparktune.advice.rules.groups import computes, is_clustered, leads
 from sparktune.advice.rules.saying import GIB, MIB, find, size
+from sparktune.advice.rules.versions import Spelling, at_least, spelling_of
 
 if TYPE_CHECKING:
     from sparktune.advice.model import Engine, Evidence, Finding, HostFacts, ModelFacts
@@ -97,16 +98,26 @@ def _judge_cache(
 
 
 def _drop(engine: Engine) -> str:
-    own = {
-        EngineKind.LLAMA_CPP: "load with `--load-mode dio` where the build knows it (b10105 and later)",
-        EngineKind.OLLAMA: "Ollama 0.32.6 and later load by direct I/O, which leaves no cache",
-        EngineKind.VLLM: "`--load-format instanttensor` (0.18.0 and later) reads by direct I/O",
-        EngineKind.SGLANG: "`--weight-loader-drop-cache-after-load` where `--help` names it (0.5.23 does)",
-    }[engine.kind]
-    return (
-        f"{own}. For now, once: `sync; echo 1 | sudo tee /proc/sys/vm/drop_caches`, which makes the next "
-        "reads slow; no setting of sparktune's does that"
+    own = _loads_without_cache(engine)
+    once = (
+        "for now, once: `sync; echo 1 | sudo tee /proc/sys/vm/drop_caches`, which makes the next reads slow"
     )
+    return f"{own}; {once}" if own else once
+
+
+def _loads_without_cache(engine: Engine) -> str:
+    """How this engine reads a model past the page cache; empty if its version is known not to."""
+    if engine.kind is EngineKind.LLAMA_CPP:
+        if engine.role is Role.PYTHON or spelling_of(engine) is Spelling.OLD:
+            return ""
+        sure = spelling_of(engine) is not Spelling.UNKNOWN
+        return "load with `--load-mode dio`" + ("" if sure else ", if its `--help` names --load-mode")
+    since, how = {
+        EngineKind.OLLAMA: ("0.32.6", "Ollama loads by direct I/O, which leaves no cache,"),
+        EngineKind.VLLM: ("0.18.0", "`--load-format instanttensor` reads by direct I/O,"),
+        EngineKind.SGLANG: ("0.5.23", "`--weight-loader-drop-cache-after-load` gives it back,"),
+    }[engine.kind]
+    return "" if at_least(engine.version, since) is False else f"{how} from {since} on"
 
 
 MEMLOCK = Rule(

@@ -80,7 +80,7 @@ def _judge_twin(
             TWIN,
             engine,
             what=(
-                f"NCCL_IB_HCA={quoted(chosen.text)} leaves {' and '.join(left)} out, the twin of "
+                f"has NCCL_IB_HCA={quoted(chosen.text)}, which leaves {' and '.join(left)} out, the twin of "
                 f"{' and '.join(_device(one) for one in used)} on port {plain(port.name)}"
             ),
             why="each of the two functions of a cabled port carries about half of its 200 Gb/s",
@@ -113,7 +113,7 @@ def _judge_down(
     return find(
         DOWN,
         engine,
-        what=f"NCCL_IB_HCA={quoted(chosen.text)}: {', '.join(parts)}",
+        what=f"has NCCL_IB_HCA={quoted(chosen.text)}: {', '.join(parts)}",
         why=(
             "NCCL leaves devices out that are not active, and goes over what remains"
             if useful
@@ -143,7 +143,7 @@ def _judge_gid(
     return find(
         GID,
         engine,
-        what=f"NCCL_IB_GID_INDEX={quoted(index)}{empty} pins the GID index for {known}",
+        what=f"has NCCL_IB_GID_INDEX={quoted(index)}{empty}, which pins the GID index for {known}",
         why=(
             "the index differs between nodes and moves with addresses and link flaps; a wrong one ends in "
             "ibv_modify_qp"

@@ -144,6 +144,10 @@ def _before_strategies(engine: Engine) -> str:
     return ""
 
 
+_DOUBT = "its own help expects prefetch to help on network storage, not on a local NVMe"
+_DOUBTS = f"without mmap it has been slower as well, and {_DOUBT}"
+
+
 def _sglang(engine: Engine, model: ModelFacts | None, host: HostFacts) -> str:
     fits, reckoning = _room(model, host, SGLANG_SHARDS)
     whole, prefetch = "`--weight-loader-disable-mmap`", "`--weight-loader-prefetch-checkpoints`"
@@ -158,9 +162,9 @@ def _sglang(engine: Engine, model: ModelFacts | None, host: HostFacts) -> str:
         )
     if knows[1]:
         first = f"{whole}, or {prefetch}" if fits else f"{prefetch}, not {whole}"
-        return f"{first}: {reckoning}. Measure: without mmap it has been slower as well"
+        return f"{first}: {reckoning}. Measure: {_DOUBTS if fits else _DOUBT}"
     if fits:
-        return f"{whole}: {reckoning}. Measure: it has been slower as well"
+        return f"{whole}: {reckoning}. Measure: it has been slower than mmap as well"
     return f"update to 0.5.11 or later for {prefetch}; not {whole} here: {reckoning}"
 
 
