@@ -143,6 +143,20 @@ def test_ipv6_addresses_are_matched_by_subnet_and_link_local_ones_by_their_inter
     assert "fd00::10 is an address of this machine" in discovery.notes[0].says
 
 
+def test_a_change_that_moves_a_way_is_found_and_others_cost_nothing(machine: Machine) -> None:
+    tuner = machine.start('roce.peers = ["192.168.100.11", "fd00::11"]')
+    assert tuner.changed_areas() == []
+    machine.write(f"/sys/class/net/{FIRST}/mtu", "1280")
+    assert tuner.changed_areas() == ["roce"]
+    tuner.discover()
+    machine.root.path("/proc/net").mkdir(parents=True, exist_ok=True)
+    machine.root.path("/proc/net/if_inet6").write_text("changed\n")
+    assert tuner.changed_areas() == ["roce"]
+    without = machine.start("")
+    machine.write(f"/sys/class/net/{FIRST}/mtu", "9000")
+    assert "roce" not in without.changed_areas()
+
+
 # -- what they read ------------------------------------------------------------------------------------------
 
 

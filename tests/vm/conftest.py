@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCENARIO_LIMIT_S = 300
 GRACE_S = 30.0
 MOST_OF_A_MESSAGE = 600
-WHOLE = ("test_other_machine.py", "test_removal.py", "test_upgrade.py")
+WHOLE = ("test_other_machine.py", "test_pair.py", "test_removal.py", "test_upgrade.py")
 """Files through which one guest lives."""
 
 BESIDE_ANOTHER = 2.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sparktune.fabric.peers import is_own, leads_to, parse_own, parse_peer
 from sparktune.kernel.addresses import ipv6_addresses
 from sparktune.kernel.identity import identify_directory
+from sparktune.kernel.ipv4 import ipv4_addresses
 from sparktune.kernel.path import ANSWERS, Pair, PathAttribute
 from sparktune.model import Note, Reading, ReadingKind, Tunable
 from sparktune.tunables.area import Discovery
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 AREA = "roce"
 
+_NET = "/sys/class/net"
 _NOWHERE = "on no twin's subnet"
 _WHY = (
     "A peer that a twin cannot reach costs half the links or all; NCCL then hangs or falls back to sockets."
@@ -59,6 +61,20 @@ def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
     return Discovery(tunables=tuple(tunables), notes=tuple(notes))
 
 
+def inventory(host: Host, settings: Settings) -> object:
+    """What decides which interface leads to which peer, and how large a packet should pass."""
+    if not settings.roce.peers:
+        return None
+    root = host.root
+    names = [name for name in root.names(_NET) if root.exists(f"{_NET}/{name}/device")]
+    addresses = ipv4_addresses(root)
+    links = [
+        (name, root.read(f"{_NET}/{name}/carrier"), root.read(f"{_NET}/{name}/mtu"), addresses.get(name))
+        for name in names
+    ]
+    return links, root.read("/proc/net/if_inet6") if any(":" in one for one in settings.roce.peers) else None
+
+
 def _addresses(root: Root, twins: Sequence[Function], peers: Sequence[Peer]) -> dict[str, list[OwnAddress]]:
     wants_ipv6 = any(peer.family == socket.AF_INET6 for peer in peers)
     ipv6 = ipv6_addresses(root) if wants_ipv6 else {}
@@ -81,7 +97,7 @@ def _own_note(peer: Peer) -> Note:
 def _checks(root: Root, twin: Function, peer: Peer) -> Iterator[Tunable]:
     mtu = twin.mtu or 0
     pair = Pair(twin.netdev, peer.address, mtu)
-    identity = identify_directory(root, f"/sys/class/net/{twin.netdev}")
+    identity = identify_directory(root, f"{_NET}/{twin.netdev}")
     fixed = _obstacle(twin)
     yield Tunable(
         id=f"{AREA}.{twin.netdev}.peer_{peer.name}",

@@ -76,7 +76,8 @@ def inventory(host: Host, settings: Settings) -> object:
     root = host.root
     functions = [name for name in root.names(MLX5) if name[:1].isdigit()]
     interfaces = [root.names(f"{MLX5}/{name}/net") for name in functions]
-    return root.inodes(rdma_cm.DEVICES), functions, interfaces, root.exists(rdma_cm.RDMA_CM)
+    ways = peers.inventory(host, settings)
+    return root.inodes(rdma_cm.DEVICES), functions, interfaces, root.exists(rdma_cm.RDMA_CM), ways
 
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
