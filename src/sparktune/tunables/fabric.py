@@ -47,7 +47,7 @@ def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
             made += [_tunable(host, view, check, port.functions) for check in of_port(port)]
     if len(fabric.functions) > 1:
         made.append(_tunable(host, view, firmware(), fabric.functions))
-    return Discovery(tunables=tuple(made))
+    return Discovery(tunables=tuple(made), fabric=view.now)
 
 
 def is_selected(function: Function, globs: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sparktune.fabric.model import Presence
 from sparktune.kernel.fabric import read_fabric
+from sparktune.kernel.fabric_view import FabricView
 from sparktune.tunables import counters, fabric, peers, rdma_cm
 from sparktune.tunables.area import Area, Discovery, View
 
@@ -57,6 +58,7 @@ def discover(host: Host, settings: Settings, device: str | None = None) -> Disco
         tunables=tunables,
         absent="" if tunables else _absence(host, seen, found),
         notes=tuple(note for one in found for note in one.notes) if tunables else (),
+        fabric=next((one.fabric for one in found if one.fabric), FabricView(host.root, seen).now),
     )
 
 
