@@ -107,6 +107,18 @@ def test_a_gid_at_the_end_of_a_table_of_256_is_found(root: Root) -> None:
     assert (last.index, last.ipv4, last.netdev, last.is_v2) == (255, "10.0.0.1", "", True)
 
 
+def test_a_gid_names_its_interface_byte_for_byte(root: Root) -> None:
+    root.path(f"{PORT}/gid_attrs/ndevs/3").write_bytes(b"en\xff\xe9\n")
+    assert read_gids(root, PORT)[3].netdev == "en\udcff\udce9"
+
+
+def test_a_table_with_something_else_in_it_is_read_all_the_same(root: Root) -> None:
+    root.path(f"{PORT}/gids/5").unlink()
+    root.path(f"{PORT}/gids/5").mkdir()
+    put(root, f"{PORT}/gids/notes", "fe80::1")
+    assert [gid.index for gid in read_gids(root, PORT)] == [0, 1, 2, 3]
+
+
 def test_an_entry_that_is_emptied_while_it_is_read_is_left_out(root: Root) -> None:
     root.path(f"{PORT}/gid_attrs/types/3").unlink()
     assert [gid.index for gid in read_gids(root, PORT)] == [0, 1, 2]

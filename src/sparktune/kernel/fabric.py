@@ -46,7 +46,7 @@ def _function(root: Root, bdf: str, addresses: Mapping[str, tuple[str, ...]], ow
 def _other(root: Root, device: str, addresses: Mapping[str, tuple[str, ...]], owners: Owners) -> Function:
     """An RDMA device of another kind; its GID table, or Soft-RoCE's `parent`, says on which interface."""
     ndevs = f"{_RDMA}/{device}/ports/1/gid_attrs/ndevs"
-    netdev = root.read(f"{ndevs}/0") or root.read(f"{_RDMA}/{device}/parent") or ""
+    netdev = root.read_name(f"{ndevs}/0") or root.read_name(f"{_RDMA}/{device}/parent")
     if not root.exists(f"{_NET}/{netdev}") or not netdev:
         netdev = next(iter(root.names(f"{_RDMA}/{device}/device/net")), "")
     place = root.resolve(f"{_NET}/{netdev}/device") if netdev else root.resolve(f"{_RDMA}/{device}/device")

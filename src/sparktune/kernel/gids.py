@@ -9,7 +9,7 @@ from sparktune.fabric.model import Gid
 if TYPE_CHECKING:
     from sparktune.kernel.root import Root
 
-_EMPTY = frozenset({"", ":".join(["0000"] * 8)})
+_NONE = ":".join(["0000"] * 8)
 _IPV4 = "0000:0000:0000:0000:0000:ffff:"
 
 
@@ -19,14 +19,18 @@ def read_gids(root: Root, port: str) -> tuple[Gid, ...]:
     A table has up to 256 entries, nearly all of them empty. An empty one is all zero, and what kind it is
     and whose it is answers EINVAL. Source: kernel, Documentation/ABI/stable/sysfs-class-infiniband.
     """
+    gids = {
+        int(name): data.decode(errors="replace").strip("\0 \n")
+        for name, data in root.attributes(f"{port}/gids").items()
+        if name.isdecimal()
+    }
     found: list[Gid] = []
-    for index in sorted(int(name) for name in root.names(f"{port}/gids") if name.isdecimal()):
-        gid = root.read(f"{port}/gids/{index}") or ""
-        kind = "" if gid in _EMPTY else root.read(f"{port}/gid_attrs/types/{index}")
-        if not kind:  # empty, or emptied in between
-            continue
-        netdev = root.read(f"{port}/gid_attrs/ndevs/{index}") or ""
-        found.append(Gid(index=index, gid=gid, kind=kind, netdev=netdev, ipv4=_ipv4(gid)))
+    for index in sorted(index for index, gid in gids.items() if gid not in ("", _NONE)):
+        kind = root.read(f"{port}/gid_attrs/types/{index}")
+        if kind:  # else it was emptied in between
+            netdev = root.read_name(f"{port}/gid_attrs/ndevs/{index}")
+            gid = gids[index]
+            found.append(Gid(index=index, gid=gid, kind=kind, netdev=netdev, ipv4=_ipv4(gid)))
     return tuple(found)
 
 

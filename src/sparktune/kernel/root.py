@@ -10,6 +10,9 @@ from pathlib import Path
 MOST_BYTES = 65536
 """More than any attribute sparktune reads whole; what is longer is cut."""
 
+_PAGE_BYTES = 4096
+"""sysfs gives no attribute more than a page. Source: kernel, Documentation/filesystems/sysfs.rst."""
+
 
 def _read_most(descriptor: int, most: int) -> bytes:
     """Read to the end or to `most` bytes: /proc/cpuinfo and mountinfo give about a page for each read()."""
@@ -17,6 +20,14 @@ def _read_most(descriptor: int, most: int) -> bytes:
     while len(data) < most and (piece := os.read(descriptor, most - len(data))):
         data += piece
     return bytes(data)
+
+
+def _read_page(directory: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory)
+    try:
+        return os.read(descriptor, _PAGE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,11 @@ class Root:
         """The path on this machine of the host's `name` (`/sys/block`)."""
         return self.directory / name.lstrip("/")
 
+    def _joined(self, name: str) -> str:
+        """`path` as text. A fabric is read with hundreds of opens, and making a Path costs more than one."""
+        base = str(self.directory)
+        return f"/{name.lstrip('/')}" if base == "/" else f"{base}/{name.lstrip('/')}"
+
     def name(self, path: Path) -> str:
         """The host's name of a path on this machine; the reverse of `path`."""
         return str(path) if self.is_real else f"/{path.relative_to(self.directory)}"
@@ -50,10 +66,18 @@ class Root:
         data = self.read_bytes(name)
         return None if data is None else data.decode(errors="replace").strip("\0 \n\t")
 
+    def read_name(self, name: str) -> str:
+        """The name of an interface that a file holds, byte for byte as `names` gives it; empty if none.
+
+        A name may hold any bytes but white space, `/`, `:` and NUL. Source: kernel, net/core/dev.c,
+        dev_valid_name.
+        """
+        return os.fsdecode((self.read_bytes(name) or b"").strip(b"\0\n"))
+
     def read_bytes(self, name: str, *, most: int = MOST_BYTES) -> bytes | None:
         """The first `most` bytes of a file; None when it is absent or unreadable."""
         try:
-            descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(self._joined(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError):  # unknown is an answer here; an Attribute tells refusals apart
             return None
         try:
@@ -63,10 +87,31 @@ class Root:
         finally:
             os.close(descriptor)
 
+    def attributes(self, name: str) -> dict[str, bytes]:
+        """The content of each sysfs attribute in a directory, by its name, at most a page of 4 KiB each.
+
+        What is absent, unreadable or no file is left out. For directories of many: looking up the way to each
+        of 256 GIDs costs more than reading them.
+        """
+        found: dict[str, bytes] = {}
+        try:
+            directory = os.open(self._joined(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (OSError, ValueError):  # no such directory, or one that may not be read
+            return found
+        try:
+            for entry in os.listdir(directory):  # noqa: PTH208 - of a descriptor
+                with suppress(OSError):  # it left, is a directory, or answers with an error
+                    found[entry] = _read_page(directory, entry)
+        except OSError:  # the directory itself left: what was read until then
+            pass
+        finally:
+            os.close(directory)
+        return found
+
     def names(self, name: str) -> tuple[str, ...]:
         """The sorted names in a directory; empty when it is absent or unreadable."""
         try:
-            return tuple(sorted(os.listdir(self.path(name))))  # noqa: PTH208 - names, not paths, and often
+            return tuple(sorted(os.listdir(self._joined(name))))  # noqa: PTH208 - names, not paths, and often
         except (OSError, ValueError):  # no such class of device here: nothing is listed
             return ()
 
@@ -75,13 +120,13 @@ class Root:
         found = []
         for entry in self.names(name):
             with suppress(OSError):  # it left in between
-                found.append((entry, os.stat(self.path(f"{name}/{entry}")).st_ino))  # noqa: PTH116 - often
+                found.append((entry, os.stat(self._joined(f"{name}/{entry}")).st_ino))  # noqa: PTH116 - often
         return tuple(found)
 
     def exists(self, name: str) -> bool:
         """Whether a file or directory is there; links are followed."""
         try:
-            self.path(name).stat()
+            os.stat(self._joined(name))  # noqa: PTH116 - often
         except (OSError, ValueError):  # also ESTALE of a dead NFS server, EACCES, a name too long
             return False
         return True
@@ -89,14 +134,14 @@ class Root:
     def link(self, name: str) -> str | None:
         """Where a link points to, as it says itself; None if it is no link."""
         try:
-            return os.readlink(self.path(name))  # noqa: PTH115 - text as it is, not a path
+            return os.readlink(self._joined(name))  # noqa: PTH115 - text as it is, not a path
         except (OSError, ValueError):  # a file, or nothing at all
             return None
 
     def resolve(self, name: str) -> str:
         """The host's name of what `name` points to after all links: `/sys/devices/pci0004:00/…`."""
         # realpath: Path.resolve raises RuntimeError for a loop of links before Python 3.13
-        resolved = Path(os.path.realpath(self.path(name)))
+        resolved = Path(os.path.realpath(self._joined(name)))
         return str(resolved) if self.is_real else self._resolve_in_tree(name, resolved)
 
     def _resolve_in_tree(self, name: str, resolved: Path) -> str:
