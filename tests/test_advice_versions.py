@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from advised import llama, ollama
 from sparktune.advice.model import Role
-from sparktune.advice.rules.versions import Spelling, at_least, build_of, spelling_of
+from sparktune.advice.rules.llama_flags import LOCK_SPLIT
+from sparktune.advice.rules.versions import (
+    AUTO_SINCE,
+    LEGACY_GONE,
+    LOAD_MODE_SINCE,
+    Spelling,
+    at_least,
+    build_of,
+    spelling_of,
+)
+
+ENGINES = (Path(__file__).parents[1] / "docs/engines.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -105,3 +118,24 @@ def test_where_number_and_texts_contradict_it_is_what_is_safe_with_either(
 )
 def test_a_release_is_compared_by_its_numbers(version: str | None, answer: bool | None) -> None:  # noqa: FBT001
     assert at_least(version, "0.18.0") is answer
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        f"b{LOAD_MODE_SINCE}",
+        f"b{LOCK_SPLIT}",
+        f"b{AUTO_SINCE}",
+        f"b{LEGACY_GONE}",
+        "0.8.4",
+        "0.10.2",
+        "0.18.0",
+        "0.4.8",
+        "0.5.11",
+        "0.32.6",
+        "2.21.5",
+    ],
+)
+def test_the_page_of_facts_says_where_each_version_is_known_from(fact: str) -> None:
+    rows = [line for line in ENGINES.splitlines() if fact in line]
+    assert any("source: " in row or "change: " in row or "Source: " in row for row in rows)
