@@ -21,7 +21,6 @@ NETDEV, RDMA = "enp1s0f0np0", "rocep1s0f0"
 ROCE = f"roce.{RDMA}.default_roce_mode"
 MODE = f"/sys/kernel/config/rdma_cm/{RDMA}/ports/1/default_roce_mode"
 ADD_LINK = f"rdma link add {RDMA} type rxe netdev {NETDEV}"
-TRACE = "/run/daemon.strace"
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_the_mode_dies_with_the_rdma_link_and_holds_again_with_the_next(
         assert wait_for_verdict(linked, ROCE, "absent")["reason"].startswith("left at 20")
         status = wait_for_count(linked, of - 1)
         assert status["areas"]["roce"]["state"] == "absent"
-        assert status["areas"]["roce"]["says"].startswith("no RDMA device here")
+        assert status["areas"]["roce"]["says"] == "no ConnectX-7 and no RDMA device on this machine"
 
         added_s = float(linked.out(f"date +%s.%N; {ADD_LINK}").split()[0])
         since = wait_for_verdict(linked, ROCE, "ok")["since"]
@@ -65,25 +64,9 @@ def read_mtu(guest: Guest) -> int:
     return int(link["mtu"])
 
 
-def count_reads(guest: Guest) -> int:
-    """How often the daemon has read the mode, beyond once a sweep: a sweep reads the read-ahead as often."""
-    calls = guest.cat(TRACE)
-    mode, read_ahead = (calls.count(f"/{name}>") for name in ("default_roce_mode", "read_ahead_kb"))
-    return mode - read_ahead
-
-
-def test_an_mtu_is_not_ours_but_its_change_makes_the_daemon_look_again(linked: Guest) -> None:
+def test_an_mtu_that_nobody_asked_us_to_hold_is_left_alone(linked: Guest) -> None:
     ledger = Ledger.open(linked)
-    pid = linked.show("sparktune.service", "MainPID")["MainPID"]
-    strace = linked.start_job(["strace", "-f", "-y", "-e", "trace=pread64", "-o", TRACE, "-p", pid])
-    traced = f"! grep -qx 'TracerPid:\t0' /proc/{pid}/status"
-    linked.wait_until(lambda: linked.run(traced, check=False).code == 0, "strace at work")
-    before = count_reads(linked)
     linked.run(["ip", "link", "set", NETDEV, "mtu", "9000"])
-    linked.wait_until(lambda: count_reads(linked) > before, "a look that is no sweep")
-    strace.end()
-    linked.run(["rm", TRACE])
-    assert read_mtu(linked) == 9000
     linked.run("sleep 11")  # longer than a sweep
     assert read_mtu(linked) == 9000
     assert linked.cat(MODE) == "RoCE v2"
