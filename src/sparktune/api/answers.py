@@ -73,6 +73,11 @@ def changing(value: object) -> Response:
     return Response(render(value), media_type=JSON)
 
 
+def text(status: int, body: str) -> Response:
+    """An answer as plain text, made anew each time: no ETag."""
+    return Response(body.encode(), status_code=status, media_type="text/plain; charset=utf-8")
+
+
 def failure(status: int, error: str, *, hint: str, headers: Mapping[str, str] | None = None) -> Response:
     """A failure as JSON."""
     return Response(

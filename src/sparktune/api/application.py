@@ -19,6 +19,7 @@ from sparktune.api.description import (
     Responses,
     add_head,
     describe_document,
+    describe_either,
     describe_failures,
     describe_text,
 )
@@ -26,6 +27,7 @@ from sparktune.api.endpoints import PATHS, Endpoints
 from sparktune.api.guard import Guard
 from sparktune.errors import SparktuneError, UsageError
 from sparktune.fabric.report import FabricReport
+from sparktune.fabric.suggestion import Suggestion
 from sparktune.snapshot import ConfigReport, DriftReport, Hardware, Status, Tunables, TunableState
 from sparktune.wording import plain
 
@@ -94,6 +96,7 @@ def _routes(endpoints: Endpoints) -> Iterable[_Route]:
         _Route("/hardware", endpoints.hardware, Hardware, conditional),
         _Route("/fabric", endpoints.fabric, FabricReport, conditional),
         _Route("/config", endpoints.config, ConfigReport, conditional),
+        _Route("/nccl", endpoints.nccl, Suggestion, describe_either(Suggestion, 409, 422, 503)),
         _Route("/metrics", endpoints.metrics, None, describe_text(computed)),
         _Route("/healthz", endpoints.healthz, answers.Health, computed),
         _Route("/openapi.json", endpoints.openapi, dict[str, Any], describe_document()),

@@ -15,6 +15,7 @@ header other than localhost, 127.0.0.1 or [::1] is 421, an unknown path is 404, 
 _FAILURES = {
     404: "there is no such thing; the hint names the nearest",
     405: "any method but GET and HEAD",
+    409: "the fabric is not fit for NCCL; the error says why, the hint what to mend",
     421: "the Host header names another host",
     422: "a parameter is wrong",
     500: "a defect of sparktune; the log of sparktune-api has it",
@@ -49,6 +50,15 @@ def describe_text(responses: Responses) -> Responses:
         status: {"description": response["description"], "content": content}
         for status, response in responses.items()
     }
+
+
+def describe_either(model: Any, *statuses: int) -> Responses:
+    """The `responses` of a route that gives JSON or plain text as asked for, and fails likewise."""
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    found: Responses = {200: {"model": model, "content": text}}
+    for status, response in describe_failures(*statuses).items():
+        found[status] = {**response, "content": text} if status in statuses else response
+    return found
 
 
 def add_head(schema: dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,13 @@ from sparktune import __version__, history
 from sparktune.api import answers
 from sparktune.api.documents import Publication, Snapshot, tell_down
 from sparktune.api.metrics import CONTENT_TYPE, create_exposition
-from sparktune.api.queries import HistoryQuery, TunablesQuery, parse_moment
-from sparktune.errors import DaemonNotRunningError, UsageError
+from sparktune.api.queries import HistoryQuery, NcclQuery, TunablesQuery, parse_moment
+from sparktune.errors import DaemonNotRunningError, SparktuneError, UsageError
+from sparktune.fabric import nccl_text
+from sparktune.fabric.nccl import suggest
+from sparktune.fabric.nccl_version import parse_version
+from sparktune.fabric.report import recall
+from sparktune.fabric.suggestion import Suggestion
 from sparktune.wording import plain, quoted
 
 if TYPE_CHECKING:
@@ -34,11 +39,12 @@ PATHS = {
     "/hardware": "the machine, the evidence, and other tuners that set what sparktune sets",
     "/fabric": "the ConnectX-7 fabric: ports, twins, links, GIDs, owners, and what is wrong there",
     "/config": "the effective configuration and where each value comes from",
+    "/nccl": "what NCCL and UCX need on this node; ?format=env, ?nccl_version=",
     "/metrics": "Prometheus text",
     "/healthz": "200 while the daemon looks, 503 with the reason when not",
     "/openapi.json": "the schema, true to every answer",
 }
-_NOT_FOUND, _UNAVAILABLE = 404, 503
+_NOT_FOUND, _CONFLICT, _WRONG, _UNAVAILABLE = 404, 409, 422, 503
 
 
 class Endpoints:
@@ -121,6 +127,44 @@ class Endpoints:
             show_commands=False,  # everybody can ask here; command lines are for root
         )
         return answers.changing(page)
+
+    async def nccl(self, query: Annotated[NcclQuery, Query()]) -> Response:
+        """The environment of NCCL and UCX from the published fabric; 409 if that is not fit.
+
+        Text is for shells, and its failures are too: JSON in an `eval` would run what is in its strings.
+        """
+        try:
+            suggestion = self._suggest(query.nccl_version)
+        except SparktuneError as error:
+            if query.format == "json":
+                raise
+            status = _WRONG if isinstance(error, UsageError) else _UNAVAILABLE
+            return answers.text(status, nccl_text.refuse([error.message, error.hint], query.format))
+        if query.format != "json":
+            return answers.text(
+                200 if suggestion.fit else _CONFLICT, nccl_text.render(suggestion, query.format)
+            )
+        if suggestion.fit:
+            return answers.changing(suggestion)
+        what = "; ".join(problem.what for problem in suggestion.problems)
+        return answers.failure(
+            _CONFLICT,
+            f"the fabric is not fit for NCCL: {what}",
+            hint="; ".join(problem.do for problem in suggestion.problems),
+        )
+
+    def _suggest(self, version: str | None) -> Suggestion:
+        """Nothing from a fabric that nobody looks at any more: it would be guessing.
+
+        Raises:
+            DaemonNotRunningError: no daemon has published a fabric lately.
+            UsageError: it is no version.
+        """
+        wanted = None if version is None else parse_version(version)
+        standing = self._snapshot.standing()
+        if standing.reason:
+            raise DaemonNotRunningError(standing.reason, hint=standing.do)
+        return suggest(recall(self._snapshot.fabric.current().model), wanted)
 
     async def metrics(self) -> Response:
         """State, counts and times for Prometheus."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,6 +37,16 @@ class HistoryQuery(BaseModel):
     )
     limit: int = Field(100, ge=1, le=1000, description="At most this many.")
     cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+class NcclQuery(BaseModel):
+    """For which NCCL, and as what."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: Literal["json", "env", "nccl.conf", "fish"] = Field(
+        "json", description="All but `json` are plain text, failures too: safe to evaluate whatever happens."
+    )
+    nccl_version: str | None = Field(None, description="`2.20.5`; without: any NCCL from 2.21 on.")
 
 
 def parse_moment(text: str, *, name: str) -> datetime:

@@ -56,8 +56,7 @@ def _explain_absence(fabric: Fabric) -> Problem:
         )
     return Problem(
         what="this machine has no ConnectX-7",
-        do="nothing: without one, NCCL uses sockets and needs no variables. If there should be one: "
-        "lspci -d 15b3: and sparktune fabric",
+        do="on a Spark, lspci -d 15b3: lists four functions; without one NCCL uses sockets, no variables",
     )
 
 
