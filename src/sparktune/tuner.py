@@ -156,4 +156,5 @@ class Tuner:
             if self.policy(area) is not Policy.OFF and area.name in self.areas:
                 notes += self.areas[area.name].notes
                 notes += area.observe(self.host, self.settings)
+                notes += area.remark(self.engine.choose([area.name]))
         return tuple(notes)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sparktune.kernel.root import Root
 
 EVERY_S = 60.0
+UNREADABLE = "unreadable"
+"""How the reason of a counter begins that is there and answers with an error."""
 
 _COUNTING = Reading(ReadingKind.ABSENT, reason="counting from now; judged a minute later")
 _MOST_DIGITS = 20  # of an unsigned 64-bit number
@@ -114,7 +116,7 @@ class CounterCheck(ReadOnly):
         said = describe_error(error, f"read {self.location}")
         if error.errno in FORBIDDEN:
             return Reading(ReadingKind.BLOCKED, reason=said)
-        reason = f"unreadable, so not read again until its device comes back: {said}"
+        reason = f"{UNREADABLE}, so not read again until its device comes back: {said}"
         return Reading(ReadingKind.ABSENT, reason=reason)
 
 

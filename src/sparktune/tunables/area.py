@@ -66,6 +66,7 @@ class Area:
         observe: notes that change while nothing of ours does (PM QoS); asked at each sweep, so cheap.
         inventory: a value that differs when discovery would; the net under lost events; cheap.
         say: one sentence for the status, about tunables that were judged.
+        remark: notes about tunables that were judged; most areas have none.
     """
 
     name: str
@@ -75,3 +76,4 @@ class Area:
     observe: Callable[[Host, Settings], tuple[Note, ...]]
     inventory: Callable[[Host, Settings], object]
     say: Callable[[Host, Settings, Sequence[View]], str]
+    remark: Callable[[Sequence[View]], tuple[Note, ...]] = lambda _views: ()

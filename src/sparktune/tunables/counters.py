@@ -6,24 +6,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sparktune.fabric.naming import shell_word
-from sparktune.kernel.counters import CounterCheck, read_number
+from sparktune.fabric.naming import listed, shell_word
+from sparktune.kernel.counters import UNREADABLE, CounterCheck, read_number
 from sparktune.kernel.flaps import LinkFlaps
 from sparktune.kernel.identity import identify_directory
 from sparktune.kernel.statistics import DriverStatistics
-from sparktune.model import Tunable
+from sparktune.model import Note, Tunable
 from sparktune.tunables.area import Discovery
 from sparktune.tunables.fabric import AREA, is_selected, touching
 from sparktune.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sparktune.fabric.model import Fabric, Function
     from sparktune.hardware import Host
     from sparktune.kernel.root import Root
     from sparktune.settings import Settings
+    from sparktune.tunables.area import View
 
+_SHOWN = 4
 _INFINIBAND = "/sys/class/infiniband"
 _NET = "/sys/class/net"
 _HARDWARE = "kernel: Documentation/ABI/stable/sysfs-class-infiniband, ports/<port-num>/hw_counters"
@@ -139,3 +141,17 @@ def _tunable(
         do=counter.do.format(name=name),
         interfaces=touching((function,)),
     )
+
+
+def remark(views: Sequence[View]) -> tuple[Note, ...]:
+    """Which counters cannot be read, so that nobody takes their silence for a good sign."""
+    mute = [
+        view.tunable.id.removeprefix(f"{AREA}.")
+        for view in views
+        if isinstance(view.tunable.attribute, CounterCheck) and view.reading.reason.startswith(UNREADABLE)
+    ]
+    if not mute:
+        return ()
+    shown = listed([*mute[:_SHOWN], *([f"{len(mute) - _SHOWN} more"] if len(mute) > _SHOWN else [])])
+    says = f"cannot be read, and are not read again until their device comes back: {shown}"
+    return (Note(area=AREA, level="info", says=says, do=f"sparktune explain {AREA}.{mute[0]} says why"),)

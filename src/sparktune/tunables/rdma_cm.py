@@ -8,10 +8,12 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from sparktune.fabric.naming import shell_word
 from sparktune.kernel.attribute import FileAttribute
 from sparktune.kernel.identity import identify_directory
-from sparktune.model import Note, Tunable
+from sparktune.model import Note, ReadingKind, Tunable
 from sparktune.tunables.area import Discovery, View
+from sparktune.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,3 +100,23 @@ def say(views: Sequence[View]) -> str:
     holding = sum(view.reading.value == view.tunable.wanted for view in modes)
     mode = modes[0].tunable.wanted
     return f"RDMA-CM default mode {mode} on {holding} of {len(modes)} ports; says nothing about NCCL"
+
+
+def remark(views: Sequence[View]) -> tuple[Note, ...]:
+    """Directories in configfs whose device left, or came back without them knowing."""
+    stale = {
+        view.tunable.attribute.makes: None
+        for view in views
+        if view.tunable.attribute.makes
+        and view.reading.kind is ReadingKind.ABSENT
+        and ("ENODEV" in view.reading.reason or "ENXIO" in view.reading.reason)
+    }
+    return tuple(
+        Note(
+            area=AREA,
+            level="info",
+            says=f"{plain(place, most=200)} is of a device that left: nothing in it can be read or set",
+            do=f"sudo rmdir {shell_word(place)}; sparktune makes it anew when the device is there",
+        )
+        for place in stale
+    )

@@ -88,6 +88,11 @@ def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
     return "; ".join(one for one in said if one) or f"{len(views)} looked at"
 
 
+def remark(views: Sequence[View]) -> tuple[Note, ...]:
+    """What cannot be read, part by part."""
+    return (*counters.remark(views), *rdma_cm.remark(views))
+
+
 def policy(settings: Settings) -> Policy:
     """The configured policy."""
     return settings.roce.policy
@@ -101,4 +106,5 @@ AREA_ROCE = Area(
     observe=observe,
     inventory=inventory,
     say=say,
+    remark=remark,
 )
