@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -228,6 +229,14 @@ def test_verify_of_an_applied_host_checks_everything_the_effect_included(host: C
     checked = outcome.document["checked"]
     assert checked["read"] == checked["of"] == checked["hold"] > 105
     assert outcome.document["not_holding"] == []
+
+
+def test_verify_lists_what_it_did_not_check_with_the_reason(host: CommandLine) -> None:
+    outcome = host("verify", "roce")
+    found = re.search(
+        r"^roce.rocep1s0f1.port_state and \d+ more +\d+ +no carrier on port p1", outcome.out, re.MULTILINE
+    )
+    assert found, outcome.out
 
 
 def test_verify_sees_that_a_disabled_state_was_entered_between_its_readings(host: CommandLine) -> None:

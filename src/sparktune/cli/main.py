@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "status": "The published state of this host.",
     "detect": "What machine this is, the evidence, and who else tunes it.",
-    "fabric": "The ConnectX-7 fabric: ports, twins, links, MTU, GIDs, and what is wrong.",
+    "fabric": "The ConnectX-7: ports, twins, links, GIDs, and what is wrong.",
     "plan": "The exact writes `apply` would do. Writes nothing.",
     "apply": "Apply and verify now. Ends holds, pauses and restored marks.",
     "verify": "Read everything now and judge. Writes nothing.",

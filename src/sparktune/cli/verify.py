@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparktune.cli.grouping import group
+from sparktune.cli.grouping import group, shorten
 from sparktune.cli.local import choose, is_hidden, is_supported, open_tuner, summarise
 from sparktune.cli.options import json_option, names_argument, places
 from sparktune.cli.screen import Screen, progress
@@ -50,6 +50,7 @@ def verify(*, names: tuple[str, ...], as_json: bool) -> int:
             screen.json({**document, "machine": tuner.host.verdict, "supported": supported})
         else:
             _show(screen, chosen)
+            _show_unchecked(screen, chosen)
             _show_absent(screen, tuner, names)
             if is_hidden(where, "marks.json"):
                 screen.say("pauses and restored marks are not visible to you: with sudo they are respected")
@@ -99,6 +100,18 @@ def _show(screen: Screen, chosen: Sequence[Held]) -> None:
             for name, count, (verdict, actual, wanted, reason) in group(entries)
         ]
         screen.table(("DOES NOT HOLD", "HOW MANY", "VERDICT", "ACTUAL", "WANTED", "REASON"), rows)
+        screen.say()
+
+
+def _show_unchecked(screen: Screen, chosen: Sequence[Held]) -> None:
+    """What "checked N of M" leaves out, by its reason: it may hold or not."""
+    reasons: dict[str, list[str]] = {}
+    for held in chosen:
+        if held.verdict is Verdict.ABSENT:
+            reasons.setdefault(held.reason, []).append(held.tunable.id)
+    if reasons:
+        rows = [(shorten(ids, most=1), len(ids), reason) for reason, ids in reasons.items()]
+        screen.table(("NOT CHECKED", "HOW MANY", "WHY"), rows)
         screen.say()
 
 

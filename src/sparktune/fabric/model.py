@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -43,6 +44,10 @@ class Owner:
     key: str = ""
     mtu: int | None = None
     change: str = ""
+
+    def change_to(self, mtu: int) -> str:
+        """The change that sets this MTU for good; empty for nobody."""
+        return re.sub(r"\bMTU\b", str(mtu), self.change)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

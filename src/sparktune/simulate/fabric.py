@@ -26,7 +26,8 @@ _ETHTOOL = {
 """Rings as in drivers/net/ethernet/mellanox/mlx5/core/en.h (2^10, at most 2^13)."""
 _DCB = {"pfc": "none", "trust": "pcp"}
 _COUNTED = (
-    "rx_discards_phy", "tx_discards_phy", "rx_out_of_buffer", "rx_symbol_err_phy", "rx_crc_errors_phy",
+    "rx_discards_phy", "tx_discards_phy", "tx_pause_storm_warning_events",
+    "tx_pause_storm_error_events", "rx_out_of_buffer", "rx_symbol_err_phy", "rx_crc_errors_phy",
     *(f"{way}_prio{priority}_pause" for way in ("rx", "tx") for priority in range(8)),
     *(f"{way}_{name}" for way in ("rx", "tx") for name in ("pause_ctrl_phy", "global_pause")),
 )  # fmt: skip

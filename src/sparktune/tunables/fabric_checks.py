@@ -245,7 +245,12 @@ def _files(port: Port, name: str) -> str:
 
 
 def _mtu_advice(port: Port, both: str) -> str:
-    changes = [f"{shell_word(one.name)}: {one.owner.change}" for one in port.functions if one.owner.change]
+    most = max((one.mtu for one in port.functions if one.mtu is not None), default=0)
+    changes = [
+        f"{shell_word(one.name)}: {one.owner.change_to(most)}"
+        for one in port.functions
+        if one.owner.change and one.mtu != most
+    ]
     same = f"set the same MTU on {both} and on their peers"
     return f"{same}: {'; '.join(changes)}" if changes else same
 
