@@ -114,8 +114,8 @@ TCP = Rule(
     ),
     recommendation="A build with GGML_RPC_RDMA on all nodes.",
     expect=(
-        "Prefill +4.1 %, decode +6.5 % between two AMD machines over 25 GbE; nothing is published for two "
-        "Sparks."
+        "Prefill +4.1 %, decode +6.5 % between two AMD machines over 25 GbE. On two Sparks over QSFP a model "
+        "computed on the other one was almost as fast as locally (gpt-oss-20b)."
     ),
     versions="llama.cpp from 2026-04-15 on, commit adb541a6a; an earlier one has to be replaced.",
     source=(
