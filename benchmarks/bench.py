@@ -42,6 +42,7 @@ MEASURES = {
     "burst": ("80 writes at once until the last is healed, beside the C loop", "heal", "measure_burst"),
     "eventless": ("a change without an event until the sweep has healed it", "eventless", "measure"),
     "sweep": ("a sweep over 100, 1,000 and 10,000 tunables", "sweep", "measure"),
+    "fabric": ("reading, discovering and verifying a fabric of 4 to 64 functions", "fabric", "measure"),
     "idle": ("wake-ups and CPU of daemon, API and neighbours while nothing happens", "idle", "measure"),
     "memory": ("memory after the start, beside the neighbours", "memory", "measure"),
     "growth": ("memory after 100,000 drifts", "memory", "measure_growth"),

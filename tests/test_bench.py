@@ -54,6 +54,7 @@ def test_help_lists_every_measure() -> None:
         "burst",
         "eventless",
         "sweep",
+        "fabric",
         "idle",
         "memory",
         "growth",

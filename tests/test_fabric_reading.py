@@ -16,6 +16,7 @@ from sparktune.kernel.fabric import read_fabric
 from sparktune.kernel.gids import read_gids
 from sparktune.kernel.ipv4 import ipv4_addresses, parse_addresses
 from sparktune.kernel.root import Root
+from sparktune.simulate.chips import add_chips
 from sparktune.simulate.tree import build, set_carrier
 
 if TYPE_CHECKING:
@@ -67,6 +68,27 @@ def test_twins_are_paired_by_the_port_they_name(root: Root) -> None:
     twin = fabric.twin_of(fabric.functions[0])
     assert twin is not None
     assert twin.netdev == "enP2p1s0f0np0"
+
+
+@pytest.mark.parametrize("chips", [1, 15])
+def test_twins_of_several_chips_are_paired_within_their_chip(root: Root, chips: int) -> None:
+    add_chips(root.directory, chips)
+    fabric = read_fabric(root)
+    assert len(fabric.functions) == 4 + 4 * chips
+    assert {len(port.functions) for port in fabric.ports} == {2}
+    assert fabric.functions[0].port == "p0@0000:01:00.0"
+    assert fabric.functions[4].port == "p0@0010:01:00.0"
+    twin = fabric.twin_of(fabric.functions[-1])
+    assert twin is not None
+    assert (twin.port, twin.netdev) == (fabric.functions[-1].port, fabric.functions[-3].netdev)
+
+
+def test_a_single_function_is_a_port_without_a_twin(root: Root) -> None:
+    for address in ("0000:01:00.1", "0002:01:00.0", "0002:01:00.1"):
+        root.path(f"/sys/bus/pci/devices/{address}").unlink()
+    fabric = read_fabric(root)
+    assert [(port.name, len(port.functions)) for port in fabric.ports] == [("p0", 1)]
+    assert fabric.twin_of(fabric.functions[0]) is None
 
 
 def test_state_rate_and_pcie_of_a_function_are_numbers(root: Root) -> None:

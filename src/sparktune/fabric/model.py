@@ -121,7 +121,7 @@ class Function:
         bdf: `0000:01:00.0`; empty for what is no PCI function.
         netdev: its interface; empty if it has none (now).
         rdma: its RDMA port; None if it has no RDMA device (now).
-        port: phys_port_name: `p0`; empty if the driver gives none.
+        port: phys_port_name: `p0`; with several chips `p0@` and a chip's first BDF; empty if there is none.
         index: ifindex.
         mac: hardware address.
         driver: kernel driver: `mlx5_core`; empty if none is bound.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sparktune.fabric.model import Fabric, Function, Presence, RdmaPort
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _PCI = "/sys/bus/pci/devices"
 _NET = "/sys/class/net"
 _RDMA = "/sys/class/infiniband"
+_TWINS = 2
 _BDF = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(?![0-9])")
 _MOST_DIGITS = 9
@@ -30,6 +33,7 @@ def read_fabric(root: Root) -> Fabric:
     found = [
         _function(root, bdf, addresses, owners) for bdf in root.names(_PCI) if is_function(root, "pci", bdf)
     ]
+    found = _tell_chips_apart(root, found)
     known = {function.rdma.device for function in found if function.rdma}
     others = [_other(root, device, addresses, owners) for device in root.names(_RDMA) if device not in known]
     presence, evidence = (Presence.PRESENT, ()) if found else find_evidence(root)
@@ -41,6 +45,25 @@ def _function(root: Root, bdf: str, addresses: Mapping[str, tuple[str, ...]], ow
     netdev = next(iter(root.names(f"{path}/net")), "")
     device = next(iter(root.names(f"{path}/infiniband")), "")
     return _describe(root, bdf, netdev, device, addresses, owners)
+
+
+def _tell_chips_apart(root: Root, functions: list[Function]) -> list[Function]:
+    """Where a machine has more than one chip, each with a port `p0`, their ports get names of their own.
+
+    Functions of one chip have one system image GUID, whatever PCI domain they are in. Source: kernel,
+    drivers/net/ethernet/mellanox/mlx5/core/dev.c, mlx5_same_hw_devs. A Spark has one chip and two twins a
+    port: there it is not asked for.
+    """
+    counted = Counter(function.port for function in functions if function.port)
+    if max(counted.values(), default=0) <= _TWINS:
+        return functions
+    chips: dict[str, str] = {}
+    apart = []
+    for one in functions:
+        guid = root.read(f"{_RDMA}/{one.rdma.device}/sys_image_guid") if one.rdma else None
+        first = chips.setdefault(guid or one.bdf.rpartition(".")[0], one.bdf)
+        apart.append(replace(one, port=f"{one.port}@{first}" if one.port else ""))
+    return apart if len(chips) > 1 else functions
 
 
 def _other(root: Root, device: str, addresses: Mapping[str, tuple[str, ...]], owners: Owners) -> Function:
