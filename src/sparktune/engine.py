@@ -16,6 +16,7 @@ from sparktune.errors import StoreError
 from sparktune.held import Adoption, Held, PlannedWrite
 from sparktune.kernel.attribute import decode, describe_error, encode, verdict_of
 from sparktune.kernel.identity import is_still_there
+from sparktune.kernel.lockdown import add_lockdown
 from sparktune.model import (
     Action,
     Drift,
@@ -359,15 +360,17 @@ class Engine:
     def _answer(self, held: Held, reading: Reading, noticed: Noticed, *, heal: bool) -> Drift | None:
         """The value differs: heal it, or say why not."""
         tunable = held.tunable
-        if tunable.is_check or held.policy is Policy.REPORT or not heal:
-            return self._stand(held, Verdict.DRIFT, reading, reading.reason, Action.REPORTED)
+        if tunable.is_check or held.policy is Policy.REPORT or not heal or tunable.yields:
+            return self._stand(
+                held, Verdict.DRIFT, reading, reading.reason or tunable.yields, Action.REPORTED
+            )
         refused = held.refused
         if refused is not None and refused[:2] == (tunable.wanted, reading.value):
             held.conclude(refused[2], reading, refused[3])
             return None
-        if tunable.disruptive and noticed not in _UNCONTESTED:
-            reason = "writing it disturbs traffic: done at start and by `sparktune apply`"
-            return self._stand(held, Verdict.DRIFT, reading, reason)
+        waits = _waits(tunable, noticed)
+        if waits:
+            return self._stand(held, Verdict.DRIFT, reading, waits)
         now_s = time.monotonic()
         held_back = noticed is Noticed.RELOAD and held.contest.is_held(now_s)
         if held_back or (noticed not in _UNCONTESTED and not held.contest.allows_heal(now_s, self.rule)):
@@ -407,6 +410,7 @@ class Engine:
         except OSError as error:
             if tunable.attribute.read() == found:
                 self.originals.withdraw(held.key)
+            error = add_lockdown(self.root, error)
             reason = describe_error(error, f"write {wanted} to {tunable.attribute.location}")
             return self._refuse(held, found, verdict_of(error), reason)
         if action is Action.HEALED:  # also when the kernel keeps another value: a rival may be behind that
@@ -508,10 +512,22 @@ class Engine:
         return self._drift(held, found, Action.REFUSED, reason) if news else None
 
 
+def _waits(tunable: Tunable, noticed: Noticed) -> str:
+    """Why a value that differs is not written now; empty if it may be. A request writes it all the same."""
+    if not tunable.disruptive or noticed is Noticed.REQUEST:
+        return ""
+    if tunable.traffic is None:
+        says = "" if noticed in _UNCONTESTED else "writing it disturbs traffic: done at start"
+    else:
+        running = tunable.traffic.running()
+        says = running and f"not written while it would disturb traffic: {running}"
+    return says and f"{says}; `sparktune apply {tunable.id}` writes it all the same"
+
+
 def _plan(held: Held) -> PlannedWrite | None:
     """The write that a tunable needs now."""
     tunable = held.tunable
-    if held.policy is not Policy.ENFORCE or tunable.is_check or tunable.wanted is None:
+    if held.policy is not Policy.ENFORCE or tunable.is_check or tunable.wanted is None or tunable.yields:
         return None
     reading = tunable.attribute.read()
     if reading.kind is not ReadingKind.VALUE or reading.value == tunable.wanted:

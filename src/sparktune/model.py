@@ -166,6 +166,16 @@ class Listening(Protocol):
         """The interface `name` has or has lost its carrier, just now."""
 
 
+class Traffic(Protocol):
+    """What a disruptive write would disturb. Implementations live in `kernel/` and do the I/O."""
+
+    def running(self) -> str:
+        """What runs now, in words: `queue pairs of ib_write_bw[812] on rocep1s0f0`; empty if nothing does.
+
+        What cannot be told is treated as running. Never raises OSError.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tunable:
     """One kernel attribute on one device that sparktune owns, or (without a writer) a check.
@@ -181,6 +191,9 @@ class Tunable:
         source: where that sentence comes from.
         risk: what it costs; empty if nothing.
         disruptive: writing it disturbs running traffic.
+        traffic: what it disturbs, if that can be told; while it runs only a request writes a disruptive
+            value.
+        yields: why it is reported and never written: its owner sets it to something else; empty if not so.
         key: the configuration key that decides the wanted value: `nvme.read_ahead_kb`.
         owner: who else manages this value by right (a netplan file); empty if nobody.
         do: what a person can do when it does not hold; empty: the engine's general advice.
@@ -198,6 +211,8 @@ class Tunable:
     source: str
     risk: str = ""
     disruptive: bool = False
+    traffic: Traffic | None = None
+    yields: str = ""
     key: str = ""
     owner: str = ""
     do: str = ""

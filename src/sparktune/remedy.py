@@ -18,10 +18,17 @@ def remedy_for(held: Held) -> str:
     remedy = _REMEDIES.get(held.verdict, "")
     if held.verdict is Verdict.DRIFT and held.policy is Policy.REPORT:
         remedy = _REPORTED
+    if held.verdict is Verdict.BLOCKED and _LOCKED in held.reason:
+        remedy = _LOCKED_DOWN
     rivals = held.contest.rivals or "whoever writes it"
     return remedy.format(id=tunable.id, area=tunable.area, key=tunable.key, rivals=rivals)
 
 
+_LOCKED = "lockdown"
+_LOCKED_DOWN = (
+    "the kernel's lockdown refuses it to everybody, root too: it ends with Secure Boot switched off in the "
+    "firmware's setup; or leave {key} at its default"
+)
 _REPORTED = 'reported only (mode or policy is "report"); policy = "enforce" in [{area}] heals it'
 _REMEDIES = {
     Verdict.CONTESTED: 'stop {rivals}, then: sparktune apply {id}; or set policy = "report" in [{area}]',

@@ -17,8 +17,8 @@ from sparktune.model import ReadingKind, Value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparktune.kernel.attribute import FileAttribute
     from sparktune.kernel.root import Root
+    from sparktune.model import Attribute
     from sparktune.originals import Original, Originals
 
 UNTOUCHED = "sparktune never wrote it in this boot"
@@ -80,11 +80,11 @@ def _put_back_one(root: Root, entry: Original) -> Outcome:
         attribute.close()
 
 
-def _attribute_of(root: Root, entry: Original) -> FileAttribute:
+def _attribute_of(root: Root, entry: Original) -> Attribute:
     return reopen(root, entry.kind, entry.location, (entry.path, entry.instance), entry.makes)
 
 
-def _swap(entry: Original, attribute: FileAttribute) -> Outcome:
+def _swap(entry: Original, attribute: Attribute) -> Outcome:
     if entry.value is None:
         return Outcome(id=entry.id, outcome="already", reason="only its directory had been planned")
     try:
@@ -104,7 +104,7 @@ def _swap(entry: Original, attribute: FileAttribute) -> Outcome:
     return _write(entry, entry.value, attribute)
 
 
-def _write(entry: Original, value: Value, attribute: FileAttribute) -> Outcome:
+def _write(entry: Original, value: Value, attribute: Attribute) -> Outcome:
     try:
         attribute.write(value)
     except OSError as error:

@@ -109,6 +109,43 @@ PolicyField = Annotated[
 ]  # not strict: the word is enough, it need not be the member
 
 
+Octet = Annotated[int, Field(ge=0, le=255)] | Literal["off"]
+Sides = Literal["off", "none", "rx", "tx", "both"]
+SIDES = '"off" (left alone), "none", "rx", "tx" or "both"'
+
+
+def _require_power(value: int) -> int:
+    if value & (value - 1):
+        near = 1 << value.bit_length() - 1
+        raise PydanticCustomError("ring", "no ring", {"hint": f"the nearest are {near} and {near * 2}"})
+    return value
+
+
+Ring = Annotated[int, Field(ge=64, le=8192), AfterValidator(_require_power)] | Literal["off"]
+RING = 'a power of two from 64 to 8192, or "off"'
+
+
+def _require_different(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("priorities", "no priorities", {"hint": "each priority is named once"})
+    return values
+
+
+Priorities = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=7)], ...],
+    _LIST,
+    Field(max_length=8),
+    AfterValidator(_require_different),
+]
+
+
+def _require_no_pause(values: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+    if values and info.data.get("pause", "off") not in ("off", "none"):
+        hint = 'a port has either pause frames or PFC: set pause to "none" or "off"'
+        raise PydanticCustomError("priorities", "no priorities", {"hint": hint})
+    return values
+
+
 class _Section(BaseModel):
     """A table of the configuration. Descriptions say what is expected, in complaints."""
 
@@ -143,7 +180,7 @@ class CpuidleSettings(_Section):
 
 
 class RoceSettings(_Section):
-    """`[roce]`: the first RoCE setting, the default mode of RDMA-CM programs."""
+    """`[roce]`: RoCE and the ConnectX-7. "off" leaves a value alone; it is never the word for a value."""
 
     policy: PolicyField = Policy.ENFORCE
     devices: Globs = Field(
@@ -152,6 +189,20 @@ class RoceSettings(_Section):
     default_roce_mode: Literal["RoCE v2", "IB/RoCE v1"] = Field(
         default="RoCE v2", description='"RoCE v2" or "IB/RoCE v1"'
     )
+    default_roce_tos: Octet = Field(default="off", description='a whole number from 0 to 255, or "off"')
+    traffic_class: Octet = Field(default="off", description='a whole number from 0 to 255, or "off"')
+    mtu: Annotated[int, Field(ge=1280, le=9978)] | Literal["off"] = Field(
+        default="off", description='a whole number from 1280 to 9978, in bytes, or "off"'
+    )
+    pause: Sides = Field(default="off", description=SIDES)
+    rx_ring: Ring = Field(default="off", description=RING)
+    tx_ring: Ring = Field(default="off", description=RING)
+    adaptive_coalescing: Sides = Field(default="off", description=SIDES)
+    pfc_priorities: Annotated[Priorities, AfterValidator(_require_no_pause)] | Literal["off"] = Field(
+        default="off",
+        description='a list of different numbers from 0 to 7, such as [3], or "off"; not with pause frames',
+    )
+    trust: Literal["off", "pcp", "dscp"] = Field(default="off", description='"off", "pcp" or "dscp"')
     peers: Peers = Field(
         default=(),
         max_length=MOST_PEERS,

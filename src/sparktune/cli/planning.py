@@ -242,6 +242,8 @@ def _sort_rest(tuner: Tuner, rest: Sequence[Held]) -> tuple[list[Left], dict[str
 def _reason(tuner: Tuner, held: Held) -> str:
     if tuner.switched_off:
         return "sparktune=off on the kernel command line"
+    if held.tunable.yields:
+        return held.tunable.yields
     if held.policy is Policy.OFF:
         return f'policy = "off" in [{held.tunable.area}]'
     if tuner.settings.mode == "report":

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from sparktune.kernel.identity import was_replaced
+from sparktune.kernel.lockdown import add_lockdown
 from sparktune.model import Reading, ReadingKind, Value, Verdict
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sparktune.kernel.root import Root
+    from sparktune.model import Attribute
 
 Codec = Literal["integer", "text"]
 
@@ -36,12 +38,15 @@ _INTEGER = re.compile(rb"-?[0-9]{1,20}")
 _SHORT = 64
 """Enough for every value of ours; what is longer is compared the careful way."""
 
+_RDMA_CM_DEFAULTS = {"default_roce_mode": "RoCE v2\n", "default_roce_tos": "0\n"}
+"""What rdma_cm fills a port's directory with (drivers/infiniband/core/cma_configfs.c)."""
+
 _VANISHED = frozenset({errno.ENODEV, errno.ENOENT, errno.EBADF})
 
 
 def describe_error(error: OSError, what: str) -> str:
     """`write /sys/…: Invalid argument (EINVAL)`."""
-    code = errno.errorcode.get(error.errno or 0, "?")
+    code = "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode.get(error.errno or 0, "?")
     return f"{what}: {error.strerror or error} ({code})"
 
 
@@ -150,7 +155,7 @@ class FileAttribute:
         except OSError as error:
             if self.makes and error.errno == errno.ENOENT and self._can_be_made():
                 return Reading(ReadingKind.VALUE, "(not set)")
-            return reading_of(error, self.location)
+            return reading_of(add_lockdown(self._root, error), self.location)
         self.last = reading.value
         return reading
 
@@ -177,7 +182,9 @@ class FileAttribute:
         self._root.path(self.makes).mkdir(exist_ok=True)
         if self._tree:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text("RoCE v2\n")
+            for name, text in _RDMA_CM_DEFAULTS.items():
+                if not (path := self._path.parent / name).exists():
+                    path.write_text(text)
 
     def unprepare(self) -> None:
         """Remove the configfs directory again. Raises OSError."""
@@ -361,7 +368,15 @@ class FixedAttribute:
         """Nothing is open."""
 
 
-def reopen(root: Root, kind: str, location: str, identity: tuple[str, str], makes: str) -> FileAttribute:
+def reopen(root: Root, kind: str, location: str, identity: tuple[str, str], makes: str) -> Attribute:
     """The attribute an original was recorded of, without any configuration: for `restore` after a crash."""
+    if kind.startswith("netlink:"):
+        from sparktune.kernel.netattribute import reopen_parameter
+
+        return reopen_parameter(root, kind, location, identity)
+    if kind == "file:traffic_class":
+        from sparktune.kernel.trafficclass import TrafficClass
+
+        return TrafficClass(root, location, identity=identity)
     codec: Codec = "text" if kind == "file:text" else "integer"
     return FileAttribute(root, location, identity=identity, codec=codec, makes=makes)

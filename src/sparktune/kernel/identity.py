@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 _NOT_THERE = "None"
-_KINDS = ("diskseq:", "inode:")
+_KINDS = ("diskseq:", "inode:", "ifindex:")
 
 
 def identify_directory(root: Root, name: str) -> tuple[str, str]:
@@ -34,9 +34,39 @@ def identify_disk(root: Root, name: str) -> tuple[str, str]:
     return identify_directory(root, name)
 
 
+def identify_interface(root: Root, netdev: str) -> tuple[str, str]:
+    """Hardware path and instance of a network interface: its device's `net` directory, ifindex and inode.
+
+    Not by its name: an interface that is renamed keeps its values, and its original with them. The inode
+        tells an interface that was made anew with the same index (as an index can be asked for) from the one
+        before.
+    """
+    path = root.resolve(f"/sys/class/net/{netdev}")
+    directory = path.rpartition("/")[0]
+    index = root.read(f"{path}/ifindex")
+    inode = None if index is None else _inode(root, path)
+    return directory, f"ifindex:{directory}={_NOT_THERE if inode is None else f'{index}.{inode}'}"
+
+
+def find_interface(root: Root, instance: str) -> tuple[str, int] | None:
+    """The name and ifindex that an interface recorded earlier has now; None if it left."""
+    kind, _, rest = instance.partition(":")
+    directory, _, number = rest.rpartition("=")
+    index, _, inode = number.partition(".")
+    if kind != "ifindex" or not index.isdecimal():
+        return None
+    for name in root.names(directory):
+        if root.read(f"{directory}/{name}/ifindex") == index:
+            found = str(_inode(root, f"{directory}/{name}"))
+            return (name, int(index)) if found == inode else None
+    return None
+
+
 def is_still_there(root: Root, instance: str) -> bool:
     """Whether an instance recorded earlier in this boot is still the one behind its path."""
     kind, _, rest = instance.partition(":")
+    if kind == "ifindex":
+        return find_interface(root, instance) is not None
     name, _, number = rest.rpartition("=")
     return number != _NOT_THERE and _instance(root, kind, name) == instance
 
@@ -49,8 +79,11 @@ def was_replaced(root: Root, instance: str) -> bool:
 def _instance(root: Root, kind: str, name: str) -> str:
     if kind == "diskseq":
         return f"diskseq:{name}={root.read(name)}"
+    return f"inode:{name}={_inode(root, name)}"
+
+
+def _inode(root: Root, name: str) -> int | None:
     try:
-        number: int | None = root.path(name).stat().st_ino
+        return root.path(name).stat().st_ino
     except (OSError, ValueError):  # it left: no number equals None
-        number = None
-    return f"inode:{name}={number}"
+        return None

@@ -18,6 +18,8 @@ _LINE = re.compile(
     r"""(?P<indent>\ *)(?P<key>"[^"]*"|'[^']*'|[^\s'"\#:{\[-][^:]*?)\s*:(?:\s+(?P<value>.*))?$""", re.VERBOSE
 )
 _COMMENT = re.compile(r"(^|\s)#.*$")
+MOST_DIGITS = 19
+"""Of a number; what is longer is none, and int() refuses very long ones."""
 _PLACE = 3  # network, ethernets, the definition
 
 
@@ -39,7 +41,7 @@ class Definition:
     def mtu(self) -> int | None:
         """The MTU it asks for."""
         text = self.keys.get("mtu", "")
-        return int(text) if text.isdecimal() else None
+        return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
 
     def fits(self, netdev: str, mac: str, driver: str) -> bool:
         """Whether it is about this interface. A renamed one may have been matched by its former name."""

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sparktune.fabric.model import Owner, OwnerKind
-from sparktune.kernel.netplan import read_netplan
+from sparktune.kernel.netplan import MOST_DIGITS, read_netplan
 
 if TYPE_CHECKING:
     from sparktune.kernel.netplan import Definition
@@ -187,4 +187,4 @@ def _words(key: str, value: str) -> list[str]:
 
 
 def _whole(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None

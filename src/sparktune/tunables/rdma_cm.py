@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sparktune.fabric.model import Fabric
     from sparktune.hardware import Host
+    from sparktune.kernel.attribute import Codec
     from sparktune.kernel.root import Root
     from sparktune.settings import Settings
 
@@ -28,26 +29,34 @@ DEVICES = "/sys/class/infiniband"
 CONFIGFS = "/sys/kernel/config"
 RDMA_CM = f"{CONFIGFS}/rdma_cm"
 
-_MODE = "default_roce_mode"
+_MODE, _TOS = "default_roce_mode", "default_roce_tos"
 _WHY = "RDMA-CM programs that name no mode get RoCE v2, which is routed and what a Spark's GID table offers."
+_TOS_WHY = "RDMA-CM connections that name no ToS get this DSCP, by which a switch knows them as RoCE."
 _SOURCE = "kernel: Documentation/ABI/testing/configfs-rdma_cm"
+_TOS_RISK = (
+    "Where nothing on the way is set up for it, it does nothing, or lands in a queue that drops first. "
+    "NCCL is not affected: it does not use RDMA-CM."
+)
 _RISK = "Programs that need RoCE v1 must ask for it. NCCL is not affected: it does not use RDMA-CM."
 
 
 def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
-    """The default RoCE mode of each port of each selected RDMA device, Soft-RoCE ones too."""
+    """The default RoCE mode, and ToS if asked for, of each port of each selected RDMA device."""
     root, wanted = host.root, settings.roce
     devices = [name for name in root.names(DEVICES) if _is_selected(name, wanted.devices)]
     reason = _absence(root, devices)
     if reason:
         note = Note(area=AREA, level="info", says=f"RDMA-CM defaults are not held: {reason}")
         return Discovery(tunables=(), absent=reason, notes=(note,) if devices else ())
-    tunables = [
-        _tunable(root, name, port, wanted.default_roce_mode)
+    ports = [
+        (name, port)
         for name in devices
         for port in root.names(f"{DEVICES}/{name}/ports")
         if root.read(f"{DEVICES}/{name}/ports/{port}/link_layer") != "InfiniBand"
     ]
+    tunables = [_mode(root, name, port, wanted.default_roce_mode) for name, port in ports]
+    if wanted.default_roce_tos != "off":
+        tunables += [_tos(root, name, port, wanted.default_roce_tos) for name, port in ports]
     return Discovery(
         tunables=tuple(tunables), absent="" if tunables else "no port of an RDMA device is Ethernet"
     )
@@ -69,26 +78,45 @@ def _is_selected(name: str, globs: Sequence[str]) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)
 
 
-def _tunable(root: Root, name: str, port: str, mode: str) -> Tunable:
-    attribute = FileAttribute(
-        root,
-        f"{RDMA_CM}/{name}/ports/{port}/{_MODE}",
-        identity=identify_directory(root, f"{DEVICES}/{name}"),
-        codec="text",
-        makes=f"{RDMA_CM}/{name}",
-    )
-    suffix = "" if port == "1" else f"_{port}"
+def _mode(root: Root, name: str, port: str, mode: str) -> Tunable:
     return Tunable(
-        id=f"{AREA}.{name}.{_MODE}{suffix}",
+        id=_id(name, port, _MODE),
         area=AREA,
         device=name,
-        attribute=attribute,
+        attribute=_attribute(root, name, port, _MODE, "text"),
         wanted=mode,
         why=_WHY,
         source=_SOURCE,
         risk=_RISK,
         key=f"roce.{_MODE}",
-        interfaces=(name,),
+    )
+
+
+def _tos(root: Root, name: str, port: str, tos: int) -> Tunable:
+    return Tunable(
+        id=_id(name, port, _TOS),
+        area=AREA,
+        device=name,
+        attribute=_attribute(root, name, port, _TOS, "integer"),
+        wanted=tos,
+        why=_TOS_WHY,
+        source=_SOURCE,
+        risk=_TOS_RISK,
+        key=f"roce.{_TOS}",
+    )
+
+
+def _id(name: str, port: str, value: str) -> str:
+    return f"{AREA}.{name}.{value}" + ("" if port == "1" else f"_{port}")
+
+
+def _attribute(root: Root, name: str, port: str, value: str, codec: Codec) -> FileAttribute:
+    return FileAttribute(
+        root,
+        f"{RDMA_CM}/{name}/ports/{port}/{value}",
+        identity=identify_directory(root, f"{DEVICES}/{name}"),
+        codec=codec,
+        makes=f"{RDMA_CM}/{name}",
     )
 
 

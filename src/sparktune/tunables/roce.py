@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from sparktune.fabric.model import Presence
 from sparktune.kernel.fabric import read_fabric
 from sparktune.kernel.fabric_view import FabricView
-from sparktune.tunables import counters, fabric, peers, rdma_cm
+from sparktune.tunables import counters, fabric, interfaces, peers, rdma_cm
 from sparktune.tunables.area import Area, Discovery, View
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Part(Protocol):
 
 PARTS: tuple[Part, ...] = (
     rdma_cm.declare,
+    interfaces.declare,
     fabric.declare,
     counters.declare,
     peers.declare,
