@@ -107,11 +107,10 @@ def _of(root: Root, function: Function) -> Iterator[Tunable]:
     if function.rdma is not None:
         device = function.rdma.device
         port = f"{_INFINIBAND}/{device}/ports/{function.rdma.number}"
+        identity = identify_directory(root, f"{_INFINIBAND}/{device}")
         for counter in _OF_RDMA:
             place = f"{port}/hw_counters/{counter.name}"
-            check = CounterCheck(
-                partial(read_number, root, place), place, identify_directory(root, f"{_INFINIBAND}/{device}")
-            )
+            check = CounterCheck(partial(read_number, root, place), place, identity)
             yield _tunable(function, device, counter, check, _HARDWARE)
     if function.netdev:
         gate = f"{port}/counters/port_xmit_data" if port else ""

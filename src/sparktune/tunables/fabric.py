@@ -6,6 +6,7 @@ Declares them only; `fabric/checks.py` and `fabric/twins.py` judge.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from sparktune.fabric.naming import listed
@@ -17,7 +18,7 @@ from sparktune.tunables.fabric_checks import PCI, Check, firmware, of_function, 
 from sparktune.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sparktune.fabric.model import Fabric, Function
     from sparktune.hardware import Host
@@ -35,18 +36,19 @@ def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
         return Discovery(tunables=(), absent=absent)
     view = FabricView(host.root, fabric)
     is_spark = host.verdict == "gb10"
+    identify = cache(partial(identify_directory, host.root))  # a dozen checks of one function
     made: list[Tunable] = []
     for port in fabric.ports:
         mine = tuple(one for one in port.functions if one in chosen)
         for function in mine:
             made += [
-                _tunable(host, view, check, (function,))
+                _tunable(view, check, (function,), identify)
                 for check in of_function(function, settings, is_spark=is_spark)
             ]
         if mine and (len(port.functions) > 1 or is_spark):
-            made += [_tunable(host, view, check, port.functions) for check in of_port(port)]
+            made += [_tunable(view, check, port.functions, identify) for check in of_port(port)]
     if len(fabric.functions) > 1:
-        made.append(_tunable(host, view, firmware(), fabric.functions))
+        made.append(_tunable(view, firmware(), fabric.functions, identify))
     return Discovery(tunables=tuple(made), fabric=view.now)
 
 
@@ -62,8 +64,13 @@ def touching(functions: Sequence[Function]) -> tuple[str, ...]:
     return tuple(name for three in names for name in three if name)
 
 
-def _tunable(host: Host, view: FabricView, check: Check, functions: Sequence[Function]) -> Tunable:
-    identity = identify_directory(host.root, f"{PCI}/{functions[0].bdf}")
+def _tunable(
+    view: FabricView,
+    check: Check,
+    functions: Sequence[Function],
+    identify: Callable[[str], tuple[str, str]],
+) -> Tunable:
+    identity = identify(f"{PCI}/{functions[0].bdf}")
     return Tunable(
         id=f"{AREA}.{plain(check.device)}.{check.name}",
         area=AREA,
