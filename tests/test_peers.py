@@ -80,9 +80,18 @@ def test_where_twins_share_a_subnet_both_are_tried(declared: Callable[..., Disco
 
 def test_the_path_is_wanted_to_take_what_the_interface_sends(declared: Callable[..., Discovery]) -> None:
     _, mtu = declared(["192.168.100.11"]).tunables
-    assert (mtu.wanted, mtu.unit) == (9000, "bytes")
+    assert (mtu.wanted, mtu.unit) == (9000, "B")
     assert "192.168.100.11" in mtu.do
     assert "9000" in mtu.do
+
+
+def test_an_unusual_name_is_quoted_for_the_shell_and_not_printed_raw(
+    declared: Callable[..., Discovery],
+) -> None:
+    odd = (twin("a b\x1b[1m", "10.0.0.1/24"),)
+    first, _ = declared(["10.0.0.9"], odd).tunables
+    assert "ping -I $'a b\\x1b[1m' 10.0.0.9" in first.do
+    assert "\x1b" not in first.do + first.attribute.location
 
 
 def test_soft_roce_leads_to_peers_too(machine: Machine) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sparktune.kernel.path import ANSWERS, NO_ANSWER, Found, Pair, PathAttribute
 from sparktune.model import Reading, ReadingKind
+from sparktune.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -236,7 +237,7 @@ def _open(netdev: str, family: int) -> Pinger:
 
 def _refusal(pair: Pair, error: OSError) -> Found:
     name = errno.errorcode.get(error.errno or 0, "?")
-    said = f"ping out of {pair.netdev} to {pair.address}: {error.strerror or error} ({name})"
+    said = f"ping out of {plain(pair.netdev)} to {pair.address}: {error.strerror or error} ({name})"
     if error.errno in _NOT_ALLOWED:
         return Found(unsent=Reading(ReadingKind.BLOCKED, reason=f"{said}; {_HINT}"))
     kind = ReadingKind.ABSENT if error.errno == errno.ENODEV else ReadingKind.FAILED

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparktune.model import Reading, ReadingKind
+from sparktune.wording import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +94,7 @@ class PathAttribute:
         self._wants_mtu = wants_mtu
         self.pair = pair
         self.identity = identity
-        self.location = f"ping out of {pair.netdev} to {pair.address}"
+        self.location = f"ping out of {plain(pair.netdev)} to {pair.address}"
 
     def read(self) -> Reading:
         """What is known now; absent before the first answer could come."""
@@ -107,7 +108,7 @@ class PathAttribute:
         if not self._wants_mtu:
             return Reading(ReadingKind.VALUE, found.answers)
         if found.mtu is None:
-            reason = f"{self.pair.address} does not answer out of {self.pair.netdev}"
+            reason = f"{self.pair.address} does not answer out of {plain(self.pair.netdev)}"
             return Reading(ReadingKind.ABSENT, reason=reason)
         return Reading(ReadingKind.VALUE, found.mtu, reason=found.hint)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from sparktune.fabric.naming import listed, shell_word
 from sparktune.fabric.peers import is_own, leads_to, parse_own, parse_peer
 from sparktune.kernel.addresses import ipv6_addresses
 from sparktune.kernel.identity import identify_directory
@@ -15,12 +16,14 @@ from sparktune.kernel.ipv4 import ipv4_addresses
 from sparktune.kernel.path import ANSWERS, Pair, PathAttribute
 from sparktune.model import Note, Reading, ReadingKind, Tunable
 from sparktune.tunables.area import Discovery
+from sparktune.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sparktune.fabric.model import Fabric, Function
-    from sparktune.fabric.peers import OwnAddress, Peer
+    from sparktune.fabric.naming import listed, shell_word
+from sparktune.fabric.peers import OwnAddress, Peer
     from sparktune.hardware import Host
     from sparktune.kernel.root import Root
     from sparktune.settings import Settings
@@ -111,7 +114,7 @@ def _checks(root: Root, twin: Function, peer: Peer) -> Iterator[Tunable]:
         interfaces=(twin.netdev,),
         do=(
             f"on the node that has {peer.address}: is that interface up, with this address, and does its "
-            f"firewall let pings in (ip -brief address); here: ping -I {twin.netdev} {peer}"
+            f"firewall let pings in (ip -brief address); here: ping -I {shell_word(twin.netdev)} {shell_word(str(peer))}"
         ),
     )
     yield Tunable(
@@ -120,7 +123,7 @@ def _checks(root: Root, twin: Function, peer: Peer) -> Iterator[Tunable]:
         device=twin.netdev,
         attribute=PathAttribute(root, pair, identity, wants_mtu=True, fixed=fixed),
         wanted=mtu,
-        unit="bytes",
+        unit="B",
         why=_WHY_MTU,
         source=_SOURCE,
         key="roce.peers",
@@ -134,15 +137,15 @@ def _checks(root: Root, twin: Function, peer: Peer) -> Iterator[Tunable]:
 
 def _obstacle(twin: Function) -> Reading | None:
     if not twin.carrier:
-        return Reading(ReadingKind.ABSENT, reason=f"{twin.netdev} has no carrier")
+        return Reading(ReadingKind.ABSENT, reason=f"{plain(twin.netdev)} has no carrier")
     if not twin.mtu:
-        return Reading(ReadingKind.FAILED, reason=f"the MTU of {twin.netdev} cannot be read")
+        return Reading(ReadingKind.FAILED, reason=f"the MTU of {plain(twin.netdev)} cannot be read")
     return None
 
 
 def _nowhere(root: Root, peer: Peer, twins: Sequence[Function]) -> Tunable:
     """A peer that no interface leads to: wrong address, or this end has none on its subnet."""
-    names = ", ".join(twin.netdev for twin in twins)
+    names = listed(twin.netdev for twin in twins)
     fixed = Reading(ReadingKind.VALUE, _NOWHERE)
     if not any(twin.carrier for twin in twins):
         fixed = Reading(ReadingKind.ABSENT, reason=f"none of {names} has a carrier")
