@@ -110,11 +110,11 @@ def test_a_device_that_is_gone_runs_nothing(tmp_path: Path) -> None:
 # -- when it cannot be told ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL])
-def test_what_cannot_be_told_is_taken_for_existing_and_said_so(code: int, tmp_path: Path) -> None:
-    said = asking(tmp_path, fails=code)[0].running()
+@pytest.mark.parametrize("name", ["EPERM", "EOPNOTSUPP", "EINVAL"])
+def test_what_cannot_be_told_is_taken_for_existing_and_said_so(name: str, tmp_path: Path) -> None:
+    said = asking(tmp_path, fails=getattr(errno, name))[0].running()
     assert said.startswith(f"whether there are queue pairs on {DEVICE} cannot be told (ask for queue pairs: ")
-    assert errno.errorcode[code] in said
+    assert name in said
     assert said.endswith("taken for existing")
 
 

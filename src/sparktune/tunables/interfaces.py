@@ -82,7 +82,7 @@ def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
     wanted = settings.roce
     tunables: list[Tunable] = []
     notes: list[Note] = []
-    for function in fabric.functions:
+    for function in fabric.everything:
         if not _is_selected(function, wanted):
             continue
         tunables += _of_function(host.root, function, wanted)

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sparktune.fabric.model import Fabric, Function
-    from sparktune.fabric.naming import listed, shell_word
-from sparktune.fabric.peers import OwnAddress, Peer
+    from sparktune.fabric.peers import OwnAddress, Peer
     from sparktune.hardware import Host
     from sparktune.kernel.root import Root
     from sparktune.settings import Settings
@@ -114,7 +113,8 @@ def _checks(root: Root, twin: Function, peer: Peer) -> Iterator[Tunable]:
         interfaces=(twin.netdev,),
         do=(
             f"on the node that has {peer.address}: is that interface up, with this address, and does its "
-            f"firewall let pings in (ip -brief address); here: ping -I {shell_word(twin.netdev)} {shell_word(str(peer))}"
+            "firewall let pings in (ip -brief address); here: "
+            f"ping -I {shell_word(twin.netdev)} {shell_word(str(peer))}"
         ),
     )
     yield Tunable(
