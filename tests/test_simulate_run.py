@@ -340,12 +340,16 @@ def test_names_of_scenarios_and_variants_are_completed() -> None:
 
 
 def test_a_flapping_link_goes_down_and_up_while_the_simulation_runs(folder: Path) -> None:
-    with simulated(folder, "--scenario", "flapping") as simulation:
+    config = folder / "sparktune.toml"
+    config.write_text('sweep = "1s"\n')
+    with simulated(folder, "--scenario", "flapping", before=("--config", config)) as simulation:
         assert simulation.children().keys() == {"daemon", "api", "flap"}
         simulation.wait_for("enP2p1s0f0np0 has no link for 0.3 s")
         simulation.wait_for("enP2p1s0f0np0 has its link again")
         changes = simulation.tree / "sys/class/net/enP2p1s0f0np0/carrier_changes"
         assert int(changes.read_text()) >= 45
+        flaps = "roce.enP2p1s0f0np0.link_flaps"
+        wait_until(lambda: flaps in [one["id"] for one in simulation.get("/status")["not_holding"]])
         assert simulation.end() == 0
 
 

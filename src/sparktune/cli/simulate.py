@@ -167,7 +167,7 @@ def _build_only(directory: Path, variant: str, scenario: str) -> int:
     tree.build(directory, variant, scenario=scenario)
     command = f"{_command()} --root {shlex.quote(str(directory))}"
     click.echo(f"{directory}: {_ABOUTS[scenario] if scenario else tree.VARIANTS[variant]}\nTry:")
-    for name in ("detect", "plan", "apply", "verify", "restore --all"):
+    for name in ("detect", "fabric", "plan", "apply", "verify", "nccl", "restore --all"):
         click.echo(f"  {command} {name}")
     return 0
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 GID_INDEX = "NCCL_IB_GID_INDEX"
 _SUBNET_PREFIX = 24
 """NCCL_IB_SUBNET_PREFIX_LEN's default."""
+_LANES = 4
+"""What each function of a GB10's ConnectX-7 has."""
 
 
 def suggest(fabric: Fabric, version: Version | None = None) -> Suggestion:
@@ -157,10 +159,20 @@ def _notes(fabric: Fabric, ports: Sequence[Port], version: Version | None) -> It
                 f"the twins of {plain(port.name)} differ in MTU ({mtus}): NCCL works, but slower (17.85 GB/s "
                 "instead of 23.85 in one all-gather); give both 9000, at both ends"
             )
+        yield from _note_lanes(port)
         if len(port.functions) == 1:
             yield f"{plain(port.name)} has one function: about half the rate; a Spark has two for each port"
     if len(ports) > 1:
         yield from _explain_two_ports(ports, version)
+
+
+def _note_lanes(port: Port) -> Iterator[str]:
+    narrow = [one for one in port.functions if one.pcie_width is not None and one.pcie_width < _LANES]
+    for one in narrow:
+        yield (
+            f"{plain(one.name)} runs over {one.pcie_width} PCIe lanes instead of {_LANES}: NCCL works, but "
+            "that twin cannot carry its half; sparktune fabric says what to do"
+        )
 
 
 def _explain_two_ports(ports: Sequence[Port], version: Version | None) -> Iterator[str]:
