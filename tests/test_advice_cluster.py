@@ -198,8 +198,9 @@ def test_an_unknown_nccl_gets_both_cases() -> None:
     assert "an earlier one needs it" in do
 
 
-def test_an_empty_index_is_zero_and_minus_one_is_none() -> None:
-    assert "read as 0" in advice(GID, pinned("NCCL_IB_GID_INDEX", "", nccl="2.27.3"), WITH_RDMA).what
+def test_blanks_are_index_zero_and_an_empty_text_or_minus_one_is_none() -> None:
+    assert "read as 0" in advice(GID, pinned("NCCL_IB_GID_INDEX", " ", nccl="2.27.3"), WITH_RDMA).what
+    assert judged(GID, pinned("NCCL_IB_GID_INDEX", "", nccl="2.27.3"), WITH_RDMA) is None
     assert judged(GID, pinned("NCCL_IB_GID_INDEX", "-1", nccl="2.27.3"), WITH_RDMA) is None
 
 

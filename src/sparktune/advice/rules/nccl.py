@@ -135,9 +135,9 @@ def _judge_gid(
     if index is None or not _matters(engine, evidence, host):
         return None
     chooses = at_least(engine.nccl, "2.21")
-    if chooses is False or index.strip() == "-1":
+    if chooses is False or not index or index.strip() == "-1":  # an empty text counts as none: docs/nccl.md
         return None
-    empty = " (an empty text is read as 0)" if not index.strip() else ""
+    empty = " (blanks are read as 0)" if not index.strip() else ""
     known = f"NCCL {plain(engine.nccl or '')}" if chooses else "an NCCL whose version is not known"
     unset = "unset NCCL_IB_GID_INDEX"
     return find(
@@ -168,7 +168,7 @@ TWIN = Rule(
         "161 Gb/s instead of 98 between two Sparks; prefill +7.6 %. Decode did not change: it is bound by "
         "latency."
     ),
-    versions="NCCL of every version (2.20 and later joins both into one device by itself).",
+    versions="NCCL of every version: none joins twins by itself, they are different PCI devices (docs/nccl.md).",
     source=_SOURCE,
     certainty=Certainty.REPORTED,
     judge=_judge_twin,
@@ -194,13 +194,14 @@ GID = Rule(
     evidence=(
         "The variable of a process that works with other nodes, and the version of the NCCL it has mapped."
     ),
-    recommendation="Unset it; the empty text is no way to unset it.",
+    recommendation="Unset it. The empty text does the same, blanks do not: they are read as 0.",
     expect="Connections survive a GID table that moves. No other effect.",
     versions=(
         "NCCL 2.21 and later. Earlier ones need the index: silent. Version unknown: both cases are named."
     ),
     source=(
-        "NVIDIA/nccl: src/transport/net_ib.cc at 2.20.5 and 2.21.5, src/transport/net_ib/connect.cc at 2.30.7"
+        "NVIDIA/nccl: src/transport/net_ib.cc at 2.20.5 and 2.21.5, src/transport/net_ib/connect.cc and "
+        "src/misc/param.cc at 2.30.7"
     ),
     certainty=Certainty.SOURCE,
     judge=_judge_gid,
