@@ -168,7 +168,7 @@ TWIN = Rule(
         "161 Gb/s instead of 98 between two Sparks; prefill +7.6 %. Decode did not change: it is bound by "
         "latency."
     ),
-    versions="NCCL of every version: none joins twins by itself, they are different PCI devices (docs/nccl.md).",
+    versions="NCCL of every version: none joins twins by itself, they lie in two PCI domains (docs/nccl.md).",
     source=_SOURCE,
     certainty=Certainty.REPORTED,
     judge=_judge_twin,
