@@ -223,3 +223,87 @@ def test_a_file_without_a_match_section_is_taken_to_match_nothing(root: Root) ->
 
 def test_sections_are_read_whatever_stands_between_them() -> None:
     assert parse_sections("x=0\n;c=1\n[a]\nb = 1 = 2\nnonsense\n[b]\n[a]\nb=3") == {"a": {"b": "3"}, "b": {}}
+
+
+# -- what only root may read, and what netplan rendered ------------------------------------------------------
+
+
+def hide(root: Root, name: str) -> None:
+    """Make a file that cannot be read, by root neither: reading a directory answers EISDIR."""
+    root.path(name).mkdir(parents=True)
+
+
+NETWORKD_STATE = "ADMIN_STATE=configured\nNETWORK_FILE=/run/systemd/network/10-netplan-enp1s0f0np0.network\n"
+
+
+def test_without_rights_netplan_is_known_by_what_it_rendered_for_networkd(root: Root) -> None:
+    hide(root, "etc/netplan/40-cx7.yaml")
+    put(root.directory, "run/systemd/netif/links/3", NETWORKD_STATE)
+    owner = Owners(root).find(NETDEV)
+    assert (owner.kind, owner.file, owner.key, owner.mtu) == (
+        OwnerKind.NETPLAN,
+        "/etc/netplan/40-cx7.yaml",
+        "network.ethernets.enp1s0f0np0",
+        None,
+    )
+    assert owner.change == (
+        "set `mtu: MTU` below network.ethernets.enp1s0f0np0 in /etc/netplan/40-cx7.yaml "
+        "(only root may read /etc/netplan/40-cx7.yaml), then run: sudo netplan apply"
+    )
+
+
+def test_which_of_two_unreadable_files_it_is_is_not_guessed(root: Root) -> None:
+    hide(root, "etc/netplan/40-cx7.yaml")
+    hide(root, "etc/netplan/50-cloud-init.yaml")
+    put(root.directory, "run/systemd/netif/links/3", NETWORKD_STATE)
+    owner = Owners(root).find(NETDEV)
+    assert (owner.kind, owner.file) == (OwnerKind.NETPLAN, "")
+    assert "in the file in /etc/netplan that has it (only root may read /etc/netplan/40" in owner.change
+
+
+def test_without_rights_netplan_is_known_by_what_it_rendered_for_networkmanager(root: Root) -> None:
+    hide(root, "etc/netplan/40-cx7.yaml")
+    hide(root, "run/NetworkManager/system-connections/netplan-enp1s0f0np0.nmconnection")
+    put(root.directory, "run/NetworkManager/devices/3", "[device]\nmanaged=1\nconnection-uuid=u-7\n")
+    assert Owners(root).find(NETDEV).kind is OwnerKind.NETPLAN
+
+
+def test_the_mtu_of_a_definition_that_is_no_usual_yaml_is_that_of_what_it_rendered(root: Root) -> None:
+    put(root.directory, "etc/netplan/1.yaml", "network: {ethernets: {enp1s0f0np0: {mtu: 9000}}}")
+    name = "run/systemd/network/10-netplan-enp1s0f0np0.network"
+    put(root.directory, name, "[Match]\nName=enp1s0f0np0\n\n[Link]\nMTUBytes=9000\n")
+    put(root.directory, "run/systemd/netif/links/3", NETWORKD_STATE)
+    owner = Owners(root).find(NETDEV)
+    assert (owner.kind, owner.mtu) == (OwnerKind.NETPLAN, 9000)
+
+
+def test_a_connection_that_nmcli_keeps_in_netplan_is_changed_by_nmcli(root: Root) -> None:
+    text = "network:\n  ethernets:\n    NM-u-1:\n      match:\n        name: enp1s0f0np0\n"
+    put(root.directory, "etc/netplan/90-NM-u-1.yaml", text)
+    name = "run/NetworkManager/system-connections/netplan-NM-u-1-cable 1.nmconnection"
+    put(root.directory, name, KEYFILE)
+    owner = Owners(root).find(NETDEV)
+    assert (owner.kind, owner.mtu) == (OwnerKind.NETWORK_MANAGER, 9000)
+    assert owner.change.startswith("run: sudo nmcli connection modify 'cable 1' ethernet.mtu MTU")
+
+
+# -- .link files ---------------------------------------------------------------------------------------------
+
+
+def test_a_link_file_that_sets_an_mtu_owns_what_nobody_else_does(root: Root) -> None:
+    put(root.directory, "etc/systemd/network/70-cx7.link", "[Match]\nDriver=mlx5*\n[Link]\nMTUBytes=9000\n")
+    put(root.directory, "usr/lib/systemd/network/99-default.link", "[Match]\nOriginalName=*\n")
+    put(root.directory, "run/systemd/netif/links/3", "ADMIN_STATE=unmanaged\n")
+    owner = Owners(root).find(NETDEV, MAC, "mlx5_core")
+    assert (owner.kind, owner.file, owner.mtu) == (
+        OwnerKind.NETWORKD,
+        "/etc/systemd/network/70-cx7.link",
+        9000,
+    )
+    assert owner.change.endswith("sudo udevadm trigger --action=add /sys/class/net/enp1s0f0np0")
+
+
+def test_only_the_first_link_file_that_matches_counts(root: Root) -> None:
+    put(root.directory, "usr/lib/systemd/network/10-any.link", "[Match]\nOriginalName=*\n")
+    put(root.directory, "etc/systemd/network/70-cx7.link", "[Match]\nDriver=mlx5*\n[Link]\nMTUBytes=9000\n")
+    assert Owners(root).find(NETDEV, MAC, "mlx5_core").kind is OwnerKind.NOBODY

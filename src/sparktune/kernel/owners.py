@@ -1,7 +1,8 @@
 """Who configures an interface: netplan, NetworkManager, systemd-networkd, or nobody. It edits no file.
 
 A netplan definition comes first, as what it renders is made anew; then what the running programs say they
-manage; then what their files would match.
+manage; then what their files would match. Netplan's files are root's (0600): for others the names of what it
+rendered tell of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sparktune.fabric.model import Owner, OwnerKind
-from sparktune.kernel.netplan import MOST_DIGITS, read_netplan
+from sparktune.kernel.netplan import MOST_DIGITS, read_netplan, unreadable
 
 if TYPE_CHECKING:
     from sparktune.kernel.netplan import Definition
@@ -29,6 +30,13 @@ _NETWORKS = (
     "/usr/local/lib/systemd/network",
     "/usr/lib/systemd/network",
 )
+_RENDERED = (
+    (f"{_CONNECTIONS[1]}/netplan-", ".nmconnection"),
+    (f"{_NETWORKS[1]}/10-netplan-", ".network"),
+)
+"""What netplan names the files it makes, around the id of a definition: netplan generate(8)."""
+_OF_MANAGER = "NM-"
+"""How netplan's ids begin of connections that nmcli made; NetworkManager writes their files itself."""
 NOBODY = Owner(kind=OwnerKind.NOBODY)
 
 Sections = dict[str, dict[str, str]]
@@ -52,7 +60,11 @@ class Owners:
         )
 
     def _netplan(self, netdev: str, mac: str, driver: str) -> Owner | None:
-        fitting = [one for one in self._definitions if one.fits(netdev, mac, driver)]
+        fitting = [
+            one
+            for one in self._definitions
+            if one.fits(netdev, mac, driver) and not one.name.startswith(_OF_MANAGER)
+        ]
         if not fitting:
             return None
         definition = fitting[-1]
@@ -74,10 +86,14 @@ class Owners:
             if (sections["connection"].get("uuid") == active if active else _is_about(sections, netdev, mac))
         ]
         if not found:
-            return _unnamed(netdev) if active else None
+            path = f"{_RENDERED[0][0]}{netdev}{_RENDERED[0][1]}"
+            guessed = self._rendered(path) if self._root.exists(path) else None
+            return guessed or (_unnamed(netdev) if active else None)
         path, sections = found[0]
         name = sections["connection"].get("id", "")
         ethernet = {**sections.get("802-3-ethernet", {}), **sections.get("ethernet", {})}
+        if rendered := self._rendered(path, ethernet.get("mtu", "")):
+            return rendered
         quoted = shlex.quote(name)
         return Owner(
             kind=OwnerKind.NETWORK_MANAGER,
@@ -96,35 +112,81 @@ class Owners:
         read = [(path, parse_sections(self._read(path))) for path in paths]
         return tuple((path, sections) for path, sections in read if "connection" in sections)
 
+    def _rendered(self, path: str, mtu: str = "") -> Owner | None:
+        """Netplan, of whose definition only what it rendered can be read; None for another's file."""
+        ids = [
+            path.removeprefix(before).removesuffix(after)
+            for before, after in _RENDERED
+            if path.startswith(before) and path.endswith(after)
+        ]
+        if not ids or ids[0].startswith(_OF_MANAGER):
+            return None
+        key, hidden = f"network.ethernets.{ids[0]}", unreadable(self._root)
+        where = hidden[0] if len(hidden) == 1 else "the file in /etc/netplan that has it"
+        why = f" (only root may read {', '.join(hidden)})" if hidden else ""
+        return Owner(
+            kind=OwnerKind.NETPLAN,
+            file=hidden[0] if len(hidden) == 1 else "",  # no other can have it
+            key=key,
+            mtu=_whole(mtu) or None,
+            change=f"set `mtu: MTU` below {key} in {where}{why}, then run: sudo netplan apply",
+        )
+
     def _networkd(self, netdev: str, mac: str, driver: str) -> Owner:
         """systemd-networkd: the file it says it uses, else the first that matches where it is in use."""
         links = "/run/systemd/netif/links"
         state = parse_sections(f"[link]\n{self._read(f'{links}/{self._index(netdev)}')}").get("link", {})
         if state.get("ADMIN_STATE") == "unmanaged":
-            return NOBODY
+            return self._link(netdev, mac, driver)
         path = state.get("NETWORK_FILE", "")
         if not path and not state:
             path = next((one for one in self._networks if self._matches(one, netdev, mac, driver)), "")
         if not path:
-            return NOBODY
-        sections = parse_sections(self._read(path))
+            return self._link(netdev, mac, driver)
+        mtu = parse_sections(self._read(path)).get("Link", {}).get("MTUBytes", "")
+        if rendered := self._rendered(path, mtu):
+            return rendered
         drop_in = f"/etc/systemd/network/{path.rpartition('/')[2]}.d/mtu.conf"
         return Owner(
             kind=OwnerKind.NETWORKD,
             file=path,
             key="[Link] MTUBytes",
-            mtu=_whole(sections.get("Link", {}).get("MTUBytes", "")),
+            mtu=_whole(mtu),
             change=(
                 f"write `[Link]` and below it `MTUBytes=MTU` to {shlex.quote(drop_in)}, "
                 f"then run: sudo networkctl reload && sudo networkctl reconfigure {shlex.quote(netdev)}"
             ),
         )
 
+    def _link(self, netdev: str, mac: str, driver: str) -> Owner:
+        """The .link files of systemd: udev applies them when a device appears. Source: systemd.link(5)."""
+        path = next((one for one in self._links if self._matches(one, netdev, mac, driver)), "")
+        mtu = _whole(parse_sections(self._read(path)).get("Link", {}).get("MTUBytes", "")) if path else None
+        if mtu is None:  # the first that matches is the only one that counts, and it sets no MTU
+            return NOBODY
+        place = shlex.quote(f"/sys/class/net/{netdev}")
+        return Owner(
+            kind=OwnerKind.NETWORKD,
+            file=path,
+            key="[Link] MTUBytes",
+            mtu=mtu,
+            change=(
+                f"set `MTUBytes=MTU` below `[Link]` in {path}, then run: "
+                f"sudo udevadm control --reload && sudo udevadm trigger --action=add {place}"
+            ),
+        )
+
     @cached_property
     def _networks(self) -> tuple[str, ...]:
-        names = sorted(
-            {n for folder in _NETWORKS for n in self._root.names(folder) if n.endswith(".network")}
-        )
+        return self._ordered(".network")
+
+    @cached_property
+    def _links(self) -> tuple[str, ...]:
+        return self._ordered(".link")
+
+    def _ordered(self, ending: str) -> tuple[str, ...]:
+        """Files of a kind of systemd, by name; one in /etc hides those of its name elsewhere."""
+        names = sorted({n for folder in _NETWORKS for n in self._root.names(folder) if n.endswith(ending)})
         return tuple(
             next(f"{folder}/{name}" for folder in _NETWORKS if self._root.exists(f"{folder}/{name}"))
             for name in names
@@ -132,7 +194,11 @@ class Owners:
 
     def _matches(self, path: str, netdev: str, mac: str, driver: str) -> bool:
         wanted = parse_sections(self._read(path)).get("Match", {})
-        actual = {"Name": netdev, "MACAddress": mac.lower(), "Driver": driver}
+        mac = mac.lower()
+        actual = {
+            "Name": netdev, "OriginalName": netdev, "Driver": driver,
+            "MACAddress": mac, "PermanentMACAddress": mac,
+        }  # fmt: skip
         return bool(wanted) and all(
             key in actual and any(fnmatchcase(actual[key], glob) for glob in _words(key, value))
             for key, value in wanted.items()
@@ -183,7 +249,7 @@ def parse_sections(text: str) -> Sections:
 
 
 def _words(key: str, value: str) -> list[str]:
-    return value.lower().split() if key == "MACAddress" else value.split()
+    return value.lower().split() if key.endswith("MACAddress") else value.split()
 
 
 def _whole(text: str) -> int | None:
