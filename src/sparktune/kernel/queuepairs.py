@@ -78,6 +78,10 @@ class QueuePairs:
         self._told = (now_s, said) if said else None
         return said
 
+    def owners(self) -> frozenset[str]:
+        """Who holds queue pairs on it now: `python3[812]`. Raises OSError as the kernel gave it."""
+        return frozenset(pair.owner for pair in self._find())
+
     def _describe(self) -> str:
         if not self._root.exists(f"/sys/class/infiniband/{self._device}"):
             return ""

@@ -10,7 +10,9 @@ from sparktune.fabric.naming import listed, shell_word
 from sparktune.kernel.counters import UNREADABLE, CounterCheck, read_number
 from sparktune.kernel.flaps import LinkFlaps
 from sparktune.kernel.identity import identify_directory
+from sparktune.kernel.queuepairs import QueuePairs
 from sparktune.kernel.statistics import DriverStatistics
+from sparktune.kernel.traffic import TOGETHER, TwinTraffic
 from sparktune.model import Note, Tunable
 from sparktune.tunables.area import Discovery
 from sparktune.tunables.fabric import AREA, is_selected, touching
@@ -19,7 +21,7 @@ from sparktune.wording import plain
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sparktune.fabric.model import Fabric, Function
+    from sparktune.fabric.model import Fabric, Function, Port
     from sparktune.hardware import Host
     from sparktune.kernel.root import Root
     from sparktune.settings import Settings
@@ -98,7 +100,10 @@ _OF_DRIVER = (
 def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
     """The counters of every selected function."""
     chosen = [one for one in fabric.functions if is_selected(one, settings.roce.devices)]
-    tunables = tuple(tunable for one in chosen for tunable in _of(host.root, one))
+    tunables = (
+        *(tunable for one in chosen for tunable in _of(host.root, one)),
+        *(tunable for port in fabric.ports for tunable in _of_port(host.root, port, chosen)),
+    )
     return Discovery(tunables=tunables, absent="" if tunables else "no ConnectX-7 function here")
 
 
@@ -139,6 +144,32 @@ def _tunable(
         source=source,
         do=counter.do.format(name=name),
         interfaces=touching((function,)),
+    )
+
+
+def _of_port(root: Root, port: Port, chosen: Sequence[Function]) -> Iterator[Tunable]:
+    """Whether both twins move data, where both have an RDMA device and are selected."""
+    mine = [one for one in port.functions if one in chosen]
+    ports = [one.rdma for one in mine if one.rdma is not None]
+    if len(ports) < 2:  # noqa: PLR2004 - twins are two
+        return
+    names = " and ".join(shell_word(one.device) for one in ports)
+    yield Tunable(
+        id=f"{AREA}.{plain(port.name)}.twins_traffic",
+        area=AREA,
+        device=plain(port.name),
+        attribute=TwinTraffic(
+            root,
+            ports,
+            identify_directory(root, f"/sys/bus/pci/devices/{mine[0].bdf}"),
+            lambda device: QueuePairs(root, device).owners(),
+        ),
+        wanted=TOGETHER,
+        why="A twin can be ACTIVE and move nothing; a program that holds both then runs at half its rate.",
+        source="users' reports, see docs/fabric-checks.md; " + _HARDWARE.replace("hw_counters", "counters"),
+        do=f"stop the program and start it again; if it stays: ib_write_bw over each of {names} shows which "
+        "one is sick, and a cold start of the machine with the cable out mends it",
+        interfaces=touching(mine),
     )
 
 
