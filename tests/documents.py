@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from sparktune.fabric.model import Fabric, Function, Gid, Owner, OwnerKind, Presence, RdmaPort
 from sparktune.fabric.report import FabricFinding, FabricReport, Judged, report
 from sparktune.snapshot import (
+    Advice,
+    AdviceReport,
+    AdviceSummary,
     AreaSummary,
     Checked,
     ClusterInfo,
@@ -22,6 +25,7 @@ from sparktune.snapshot import (
     Daemon,
     DriftReport,
     DriftSummary,
+    EngineInfo,
     EvidenceItem,
     Hardware,
     HostSummary,
@@ -84,6 +88,49 @@ CONFLICT = Conflict(
 )
 
 
+def make_advice() -> AdviceReport:
+    """One engine that maps its model, and one finding about it."""
+    engine = EngineInfo(
+        pid=4711,
+        kind="llama.cpp",
+        role="server",
+        name="llama-server",
+        version=None,
+        version_from="",
+        container="3f2a5b6c7d8e",
+        unit="docker.service",
+        uid=1000,
+        started_at="2026-11-23T15:00:00.000000Z",
+        signs=("program llama-server", "has /models/gpt-oss-120b.gguf mapped or open"),
+        model="gpt-oss-120b, MXFP4",
+        mapped_bytes=63 << 30,
+        resident_bytes=60 << 30,
+        rdma=False,
+        unreadable=(),
+    )
+    finding = Advice(
+        rule="llama-mmap",
+        severity="warning",
+        pid=4711,
+        engine="llama-server",
+        since="2026-11-23T15:01:00.000000Z",
+        what="60 GiB of its model are mapped and resident",
+        why="the GPU reads mapped pages 4 KiB at a time",
+        do="--load-mode none",
+        expect="a load in 22 s instead of 90",
+        source="llama.cpp b10605, common/arg.cpp",
+        certainty="reported",
+    )
+    says = "1 finding (1 costly), 1 engine examined: sparktune advise"
+    return AdviceReport(
+        looked_at="2026-11-23T15:01:00.000000Z",
+        summary=AdviceSummary(enabled=True, engines=1, findings=1, warnings=1, says=says),
+        findings=(finding,),
+        engines=(engine,),
+        ignored=(),
+    )
+
+
 def make_status(*, age_s: float = 0.0, instance: str = "a1b2", number: int = 7) -> Status:
     """A status that was verified `age_s` seconds ago."""
     return Status(
@@ -104,6 +151,9 @@ def make_status(*, age_s: float = 0.0, instance: str = "a1b2", number: int = 7) 
         not_holding=(NOT_HOLDING,),
         drifts=(DRIFT,),
         warnings=(),
+        advice=AdviceSummary(
+            enabled=True, engines=3, findings=0, warnings=0, says="nothing to advise, 3 engines examined"
+        ),
         daemon=Daemon(
             version="0.1.0",
             instance=instance,
@@ -266,6 +316,7 @@ def publish_everything(run_dir: Path) -> None:
         ("drift", make_drift()),
         ("hardware", make_hardware()),
         ("fabric", make_fabric()),
+        ("advice", make_advice()),
         ("config", make_config()),
         ("counters", make_counters()),
     ):

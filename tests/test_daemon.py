@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 needs_root = pytest.mark.root
 
-DOCUMENTS = ("status", "tunables", "drift", "counters", "config", "hardware")
+DOCUMENTS = ("status", "tunables", "drift", "counters", "config", "hardware", "fabric", "advice")
 
 
 @pytest.fixture
@@ -507,7 +507,7 @@ def test_a_run_directory_that_vanishes_costs_only_what_is_published(build: Calla
     shutil.rmtree(daemon.run_dir)
     daemon.heal()
     wait_until((daemon.run_dir / "control.sock").exists, "the control socket")
-    wait_until((daemon.run_dir / "hardware.json").exists, "what never changes")
+    wait_until((daemon.run_dir / "status.json").exists, "what is published last")
     assert {path.name for path in daemon.run_dir.glob("*.json")} == {f"{name}.json" for name in DOCUMENTS}
     assert daemon.ask("apply")["ok"]
     assert daemon.log.count("cannot publish /") == 1

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from sparktune.api.endpoints import PATHS
-from sparktune.api.queries import HistoryQuery, NcclQuery, TunablesQuery
+from sparktune.api.queries import AdviceQuery, HistoryQuery, NcclQuery, TunablesQuery
 from sparktune.cli.main import COMMANDS, cli
 from sparktune.environment import variable
 from sparktune.model import Policy
@@ -145,7 +145,7 @@ def test_no_command_is_named_that_does_not_exist() -> None:
 def test_every_path_of_the_api_is_described_with_its_parameters() -> None:
     text = section("sparktune.8", "THE REST API")
     assert find(r"^\.It Pa (\S+)$", text) == list(PATHS)
-    queries = (TunablesQuery, HistoryQuery, NcclQuery)
+    queries = (TunablesQuery, HistoryQuery, NcclQuery, AdviceQuery)
     parameters = {name for query in queries for name in query.model_fields}
     assert set(find(r"^\.Va (\S+)", text)) == parameters
 

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparktune import hardware, logs, settings
+from sparktune.advice.advisor import Advisor
 from sparktune.conflicts.watch import ConflictWatch
 from sparktune.control import MOST_CLIENTS, SOCKET_NAME, ControlServer
 from sparktune.errors import ConfigurationError, SparktuneError
@@ -66,6 +67,7 @@ class Daemon:
         self.recorder = Recorder(self.tuner, places, watches, self.log)
         self.keeper = Keeper(self.tuner, self.recorder, watches, self.supervisor, self.log)
         self.conflicts = ConflictWatch(self.tuner, self.recorder, self.log)
+        self.advisor = Advisor(self.tuner, self.recorder, self._register, self._forget, self.log)
         self.triggers = Triggers(self.keeper, self._register, self.log)
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -125,6 +127,7 @@ class Daemon:
         """Leave the tuned values as they are; store what is still open."""
         self.supervisor.stopping()
         self.triggers.parrying.keep_books()
+        self.advisor.close()
         self.recorder.stop()
         if self._control is not None:
             self._control.close()
@@ -162,6 +165,10 @@ class Daemon:
         self._epoll.register(descriptor, events)
         self._handlers[descriptor] = handler
 
+    def _forget(self, descriptor: int) -> None:
+        """Drop the handler of a descriptor that is closed next, which takes it out of the epoll as well."""
+        self._handlers.pop(descriptor, None)
+
     def _turn(self) -> None:
         """Wait for the next event or the next due time, and deal with both."""
         ready = self._epoll.poll(max(0.0, self._due_s() - time.monotonic()), _MOST_READY)
@@ -181,6 +188,7 @@ class Daemon:
             parrying.catch_up()
             parrying.forget()  # before the sweep: who writes during it and ends has its exit record still
             self.keeper.sweep(Noticed.SWEEP, Cause(kind=CauseKind.UNKNOWN))
+            self.advisor.swept()
             self.triggers.pinging.begin(())
         if self.engine.marks.drop_ended():
             self.keeper.look_again(Cause(kind=CauseKind.UNKNOWN, detail="found when a pause ended"))
@@ -188,6 +196,7 @@ class Daemon:
         if self._control is not None:
             self._control.drop_slow()
         self.conflicts.turn()
+        self.advisor.turn()
         if self.recorder.turn():
             self.supervisor.status(self.recorder.line)
             self._listen_again()
@@ -202,6 +211,7 @@ class Daemon:
             self.triggers.pinging.due_s(),
             self.recorder.due_s(),
             self.conflicts.due_s(),
+            self.advisor.due_s(),
             None if self._control is None else self._control.due_s(),
             None if pause_s is None else time.monotonic() + pause_s,
         )
@@ -269,6 +279,7 @@ class Daemon:
         self.supervisor.ready(self.recorder.line)
         self.conflicts.begin()
         self.triggers.pinging.begin(at_once=True)
+        self.advisor.configure()
         return written
 
     def _give_up(self) -> None:

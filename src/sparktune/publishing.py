@@ -11,6 +11,8 @@ from sparktune.model import HostState, Policy, ReadingKind, Verdict
 from sparktune.remedy import remedy_for
 from sparktune.settings import flatten
 from sparktune.snapshot import (
+    NOT_ADVISED,
+    AdviceSummary,
     AreaSummary,
     Checked,
     ConfigReport,
@@ -65,6 +67,7 @@ class Context:
         warnings: about the host as a whole.
         starting: nothing has been verified yet.
         unsupported: why this machine is not tuned; empty if it is.
+        advice: what the advisor has to say.
     """
 
     daemon: Daemon
@@ -73,6 +76,7 @@ class Context:
     warnings: tuple[Notice, ...] = ()
     starting: bool = False
     unsupported: str = ""
+    advice: AdviceSummary = NOT_ADVISED
 
 
 def holds(held: Held) -> bool:
@@ -139,6 +143,7 @@ def build_status(tuner: Tuner, context: Context) -> Status:
         not_holding=tuple(_not_holding(held) for held in bad[:MOST_NOT_HOLDING]),
         drifts=tuple(context.drifts[:MOST_DRIFTS]),
         warnings=() if context.unsupported else (*context.warnings, *_warnings(tuner)),
+        advice=context.advice,
         daemon=context.daemon,
     )
 

@@ -9,6 +9,7 @@ import time
 from bisect import bisect_left
 from collections import Counter, deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sparktune import __version__
@@ -30,7 +31,9 @@ from sparktune.publishing import (
 )
 from sparktune.settings import on_disk_changed
 from sparktune.snapshot import (
+    NOT_ADVISED,
     NOT_LOOKED,
+    AdviceReport,
     Counters,
     Daemon,
     DriftSummary,
@@ -90,6 +93,8 @@ class Recorder:
         self._shown_config: tuple[Effective, bool] | None = None
         self._shown_fabric = ""
         self._conflicts = NOT_LOOKED
+        self._advice = AdviceReport(looked_at=None, summary=NOT_ADVISED, findings=(), engines=(), ignored=())
+        self._shown_advice: AdviceReport | None = None
         self._shown_hardware: tuple[Host, Conflicts] | None = None
         self._unsupported = ""
         self._missing = False  # something of the last publication is not on disk
@@ -177,6 +182,13 @@ class Recorder:
         self._conflicts = found
         self.touch()
 
+    def publish_advice(self, report: AdviceReport) -> None:
+        """Take over what the advisor found; published soon if it says something new."""
+        news = replace(report, looked_at=None) != replace(self._advice, looked_at=None)
+        self._advice = report
+        if news:
+            self.touch()
+
     # -- episodes --------------------------------------------------------------------------------------------
 
     def turn(self) -> bool:
@@ -262,7 +274,7 @@ class Recorder:
 
     def _begin_again(self) -> None:
         """Not everything of the last publication is on disk; perhaps the directory itself is gone."""
-        self._shown_hardware = self._shown_config = None
+        self._shown_hardware = self._shown_config = self._shown_advice = None
         self._shown_fabric = ""
         with suppress(SparktuneError):  # publishing will say why not
             make_directory(self._places.run_dir, 0o755)
@@ -280,6 +292,7 @@ class Recorder:
         self._publish_config()
         self._publish_hardware()
         self._publish_fabric()
+        self._publish_advice()
 
     def publish_unsupported(self, why: str) -> None:
         """Publish why this machine is not tuned; from now on every status says so."""
@@ -291,6 +304,7 @@ class Recorder:
         self._publish_file("drift", encode(build_drift(self._tuner, ())))
         self._publish_file("counters", encode(self._counters()))
         self._publish_config()
+        self._publish_advice()
         self._publish_file("status", encode(status))
 
     def _publish_config(self) -> None:
@@ -310,6 +324,11 @@ class Recorder:
         if shown != self._shown_fabric:
             self._publish_file("fabric", shown)
             self._shown_fabric = shown
+
+    def _publish_advice(self) -> None:
+        if self._advice is not self._shown_advice:
+            self._publish_file("advice", encode(self._advice))
+            self._shown_advice = self._advice
 
     def _publish_file(self, name: str, text: str) -> None:
         try:
@@ -331,6 +350,7 @@ class Recorder:
             warnings=tuple(self._warnings()),
             starting=self._verified_at is None,
             unsupported=self._unsupported,
+            advice=self._advice.summary,
         )
 
     def _warnings(self) -> Iterable[Notice]:

@@ -85,17 +85,21 @@ def redact(arguments: Sequence[str]) -> str:
 
     Names stay: `--token=<redacted>`, `DB_PASSWORD=<redacted>`, `https://user:<redacted>@host/`.
     """
-    text = " ".join(arguments)
-    lowered = text.lower()
+    return " ".join(redact_each(arguments))
+
+
+def redact_each(arguments: Sequence[str]) -> Sequence[str]:
+    """As `redact`, each argument on its own: as many as there were."""
+    lowered = " ".join(arguments).lower()
     for hint in _HINTS:
         if hint in lowered:
             break
     else:
-        return text
+        return arguments
     letters = "".join(
         sorted({letter for name, some in _LETTERS.items() if name in lowered for letter in some})
     )
-    return " ".join(_redact_arguments(arguments, _short_option(letters) if letters else None))
+    return tuple(_redact_arguments(arguments, _short_option(letters) if letters else None))
 
 
 def _short_option(letters: str) -> re.Pattern[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from sparktune.advice.rule_ids import RULE_IDS
 from sparktune.cpulist import parse_cpu_list
 from sparktune.durations import parse_duration
 from sparktune.errors import UsageError
@@ -84,6 +85,16 @@ def _require_once(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
+def _require_rule(text: str) -> str:
+    if text not in RULE_IDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(text[:100], RULE_IDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "sparktune advise --explain lists them"
+        raise PydanticCustomError("rule", "no rule", {"hint": hint})
+    return text
+
+
 def _require_short(value: object) -> object:
     if isinstance(value, list) and len(value) > _MOST_ITEMS:  # before 400,000 items make an error each
         raise PydanticCustomError("too_long", "too long", {"max_length": _MOST_ITEMS})
@@ -103,6 +114,9 @@ Peers = Annotated[
     _LIST,
     BeforeValidator(_require_short),
     AfterValidator(_require_once),
+]
+RuleIds = Annotated[
+    tuple[Annotated[str, AfterValidator(_require_rule)], ...], _LIST, BeforeValidator(_require_short)
 ]
 PolicyField = Annotated[
     Policy, Field(strict=False, description='one of "enforce", "report" and "off"')
@@ -239,6 +253,15 @@ class HistorySettings(_Section):
     rows: int = Field(default=10_000, ge=100, le=1_000_000, description="a whole number from 100 to 1000000")
 
 
+class AdviceSettings(_Section):
+    """`[advice]`: what the inference engines on this machine do to themselves. Changes nothing."""
+
+    enabled: bool = Field(default=True, description="true or false")
+    ignore: RuleIds = Field(
+        default=(), description="a list of ids of rules, as `sparktune advise --explain` lists them"
+    )
+
+
 class Keys(BaseModel):
     """All keys, without sources: one layer is judged by this, thousands of times for a fleet's file."""
 
@@ -253,3 +276,4 @@ class Keys(BaseModel):
     expect: ExpectSettings = ExpectSettings()
     contest: ContestSettings = ContestSettings()
     history: HistorySettings = HistorySettings()
+    advice: AdviceSettings = AdviceSettings()

@@ -211,6 +211,112 @@ class Daemon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdviceSummary:
+    """What the advisor has to say, in one line. It never changes the state of the host."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    enabled: bool
+    """Whether the configuration wants advice."""
+    engines: int
+    """How many processes of inference engines are examined."""
+    findings: int
+    """How many findings there are."""
+    warnings: int
+    """How many of them cost much."""
+    says: str
+    """One sentence: `nothing to advise, 3 engines examined`."""
+
+
+NOT_ADVISED = AdviceSummary(enabled=True, engines=0, findings=0, warnings=0, says="not looked yet")
+"""Before the first look, and where nothing is tuned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """A process of an inference engine, as much as everybody may see: no command line, no environment."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    pid: int
+    """Process id."""
+    kind: Literal["llama.cpp", "vLLM", "SGLang", "ollama"]
+    """Which engine."""
+    role: Literal["server", "command", "rpc", "runner", "python", "worker"]
+    """Which part of it."""
+    name: str
+    """What people call it."""
+    version: str | None
+    """Its version; null where that is not to be had without running it."""
+    version_from: str
+    """The file that says so."""
+    container: str
+    """The first 12 digits of its container's id; empty on the host."""
+    unit: str | None
+    """Its systemd unit; null if it has none."""
+    uid: int | None
+    """The user it runs as."""
+    started_at: str
+    """When it was started, RFC 3339 UTC."""
+    signs: tuple[str, ...]
+    """The signs by which it is known."""
+    model: str
+    """Its model: name and quantisation; empty where they are not known."""
+    mapped_bytes: int | None
+    """How much of model files it has mapped; null: not known."""
+    resident_bytes: int | None
+    """How much of that is resident; null: not known."""
+    rdma: bool | None
+    """Whether it has an RDMA device open; null: not known."""
+    unreadable: tuple[str, ...]
+    """What could not be read of it, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """One finding about one process."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    rule: str
+    """The rule's id, by which it can be silenced."""
+    severity: Literal["info", "warning"]
+    """How much it matters."""
+    pid: int
+    """The process."""
+    engine: str
+    """What people call it."""
+    since: str
+    """When it was first found, RFC 3339 UTC."""
+    what: str
+    """What the process does, with the evidence."""
+    why: str
+    """What that costs."""
+    do: str
+    """What a person can do."""
+    expect: str
+    """What to expect of it, with the versions the figures hold for."""
+    source: str
+    """Where that is known from."""
+    certainty: Literal["source", "documented", "measured", "reported", "disputed"]
+    """How sure it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdviceReport:
+    """What the inference engines on this host do to themselves, and what to do about it."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    looked_at: str | None
+    """When the last look ended, RFC 3339 UTC; null before the first one."""
+    summary: AdviceSummary
+    """In one line."""
+    findings: tuple[Advice, ...]
+    """Warnings first, then by process."""
+    engines: tuple[EngineInfo, ...]
+    """The engines that were found."""
+    ignored: tuple[str, ...]
+    """Rules that the configuration silences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """What fits a screen."""
 
@@ -237,6 +343,8 @@ class Status:
     """The latest five episodes."""
     warnings: tuple[Notice, ...]
     """What to know besides."""
+    advice: AdviceSummary
+    """What the inference engines on this host do to themselves; the list is in `/advice`."""
     daemon: Daemon
     """Who says so."""
 

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
 WANTED = 8192
 RUN, STATE = "/run/sparktune", "/var/lib/sparktune"
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
-MOST_EXPOSED = {"sparktune.service": 2.5, "sparktune-api.service": 1.0}
+CAPABILITIES = {
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+}
+MOST_EXPOSED = {"sparktune.service": 2.7, "sparktune-api.service": 1.0}
 
 
 # -- another user --------------------------------------------------------------------------------------------
@@ -309,7 +315,7 @@ WRITE_AND_BE_GONE = (
 )
 
 
-def test_the_daemon_holds_three_capabilities_and_no_more(spark: Guest) -> None:
+def test_the_daemon_holds_five_capabilities_and_no_more(spark: Guest) -> None:
     assert held_capabilities(spark) == set(CAPABILITIES)
 
 

@@ -28,7 +28,15 @@ from sparktune.api.guard import Guard
 from sparktune.errors import SparktuneError, UsageError
 from sparktune.fabric.report import FabricReport
 from sparktune.fabric.suggestion import Suggestion
-from sparktune.snapshot import ConfigReport, DriftReport, Hardware, Status, Tunables, TunableState
+from sparktune.snapshot import (
+    AdviceReport,
+    ConfigReport,
+    DriftReport,
+    Hardware,
+    Status,
+    Tunables,
+    TunableState,
+)
 from sparktune.wording import plain
 
 if TYPE_CHECKING:
@@ -95,6 +103,7 @@ def _routes(endpoints: Endpoints) -> Iterable[_Route]:
         _Route("/history", endpoints.history, history.HistoryPage, describe_failures(422, 503)),
         _Route("/hardware", endpoints.hardware, Hardware, conditional),
         _Route("/fabric", endpoints.fabric, FabricReport, conditional),
+        _Route("/advice", endpoints.advice, AdviceReport, describe_document(422)),
         _Route("/config", endpoints.config, ConfigReport, conditional),
         _Route("/nccl", endpoints.nccl, Suggestion, describe_either(Suggestion, 409, 422, 503)),
         _Route("/metrics", endpoints.metrics, None, describe_text(computed)),

@@ -23,6 +23,7 @@ from sparktune.fabric.report import FabricReport
 from sparktune.snapshot import (
     FRESH_SWEEPS,
     HINT_NO_DAEMON,
+    AdviceReport,
     ConfigReport,
     Counters,
     DriftReport,
@@ -150,6 +151,7 @@ class Snapshot:
         self.hardware = Publication(run_dir, "hardware", Hardware)
         self.fabric = Publication(run_dir, "fabric", FabricReport)
         self.config = Publication(run_dir, "config", ConfigReport)
+        self.advice = Publication(run_dir, "advice", AdviceReport)
         self.counters = Publication(run_dir, "counters", Counters)
         self._clock: tuple[Stamp, Mapping[str, object]] | None = None
 

@@ -17,7 +17,7 @@ from sparktune import __version__, history
 from sparktune.api import answers
 from sparktune.api.documents import Publication, Snapshot, tell_down
 from sparktune.api.metrics import CONTENT_TYPE, create_exposition
-from sparktune.api.queries import HistoryQuery, NcclQuery, TunablesQuery, parse_moment
+from sparktune.api.queries import AdviceQuery, HistoryQuery, NcclQuery, TunablesQuery, parse_moment
 from sparktune.errors import DaemonNotRunningError, SparktuneError, UsageError
 from sparktune.fabric import nccl_text
 from sparktune.fabric.nccl import suggest
@@ -38,6 +38,7 @@ PATHS = {
     "/history": "episodes, newest first; ?since=, ?until=, ?tunable=, ?limit=, ?cursor=",
     "/hardware": "the machine, the evidence, and other tuners that set what sparktune sets",
     "/fabric": "the ConnectX-7 fabric: ports, twins, links, GIDs, owners, and what is wrong there",
+    "/advice": "what the inference engines on this host do to themselves, and what to do; ?pid=",
     "/config": "the effective configuration and where each value comes from",
     "/nccl": "what NCCL and UCX need on this node; ?format=env, ?nccl_version=",
     "/metrics": "Prometheus text",
@@ -109,6 +110,17 @@ class Endpoints:
     async def fabric(self) -> Response:
         """The fabric port by port, as published."""
         return self._published(self._snapshot.fabric)
+
+    async def advice(self, query: Annotated[AdviceQuery, Query()]) -> Response:
+        """What the inference engines do to themselves, as published, or that of one process."""
+        document = self._snapshot.advice.current()
+        tag = self._snapshot.tag(document)
+        if query.pid is None:
+            return answers.document(document.raw, tag)
+        report = document.model
+        engines = tuple(engine for engine in report.engines if engine.pid == query.pid)
+        findings = tuple(finding for finding in report.findings if finding.pid == query.pid)
+        return answers.document(answers.render(replace(report, engines=engines, findings=findings)), tag)
 
     async def config(self) -> Response:
         """The effective configuration with its origins, as published."""

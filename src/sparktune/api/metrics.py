@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from sparktune.api.documents import Document, Publication, Snapshot, Standing
-    from sparktune.snapshot import Counters, Tunables
+    from sparktune.snapshot import AdviceReport, Counters, Tunables
 
     Model = TypeVar("Model")
 
@@ -62,6 +62,8 @@ class SnapshotCollector(Collector):
             areas = standing.status.model.areas
             yield _verdict_counts(tunables.model, tuple(areas))
             yield from self._not_holding(tunables.model)
+        if advice := _available(self._snapshot.advice):
+            yield from _advice_families(advice.model)
         if counters := _available(self._snapshot.counters):
             yield from _counter_families(counters.model)
 
@@ -109,6 +111,19 @@ def _state_families(standing: Standing) -> Iterator[Metric]:
         "Tunables that somebody keeps writing back; sparktune has stopped fighting.",
         value=status.checked.contested,
     )
+
+
+def _advice_families(advice: AdviceReport) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "sparktune_engines", "Processes of inference engines that are examined.", value=advice.summary.engines
+    )
+    family = GaugeMetricFamily(
+        "sparktune_advice", "Findings about inference engines, by severity.", labels=("severity",)
+    )
+    counts = Counter(finding.severity for finding in advice.findings)
+    for severity in ("warning", "info"):
+        family.add_metric((severity,), counts[severity])
+    yield family
 
 
 def _verdict_counts(tunables: Tunables, areas: tuple[str, ...]) -> Metric:

@@ -26,6 +26,13 @@ class TunablesQuery(BaseModel):
     verdict: VerdictName | None = Field(None, description="Only those with this verdict.")
 
 
+class AdviceQuery(BaseModel):
+    """Advice for which process."""
+
+    model_config = ConfigDict(extra="forbid")
+    pid: int | None = Field(None, ge=1, le=4194304, description="Only this process.")
+
+
 class HistoryQuery(BaseModel):
     """Which episodes, and how many at once."""
 

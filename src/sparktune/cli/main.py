@@ -37,6 +37,7 @@ COMMANDS = {
     "history": "Who changed what, newest first.",
     "explain": "One tunable: why, source, risk, values, and who decided.",
     "nccl": "The environment NCCL and UCX need here, or what to mend first.",
+    "advise": "What the engines that serve models here do to themselves.",
     "config": "Check or show the configuration.",
     "reload": "Make the daemon read its configuration again.",
     "daemon": "The tuning daemon, in the foreground.",

@@ -65,6 +65,7 @@ def _show(screen: Screen, document: dict[str, Any], published: Published) -> Non
     screen.say()
     _show_host(screen, document)
     _show_daemon(screen, document, published)
+    _show_advice(screen, document)
     screen.say()
     screen.table(
         ("AREA", "STATE", "SAYS"),
@@ -107,6 +108,12 @@ def _show_daemon(screen: Screen, document: dict[str, Any], published: Published)
         looked = f"SILENT, last looked {describe_age(published.age_s)}"
     says = f"{looked}; version {daemon['version']}, pid {daemon['pid']}, events by {daemon['events']}"
     screen.tell("daemon", says, column=_LABEL)
+
+
+def _show_advice(screen: Screen, document: dict[str, Any]) -> None:
+    advice = document.get("advice")  # an older daemon publishes none
+    if advice:
+        screen.tell("advice", advice["says"], column=_LABEL)
 
 
 def _show_not_holding(screen: Screen, document: dict[str, Any]) -> None:

@@ -23,6 +23,11 @@ class _Timer(ctypes.Structure):
     _fields_ = (("interval", _Moment), ("value", _Moment))
 
 
+def since_boot_s() -> float:
+    """Seconds since boot, suspend included: the clock that the start times of processes are in."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def suspended_s() -> float:
     """Seconds spent suspended since boot: CLOCK_BOOTTIME counts them, CLOCK_MONOTONIC does not."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)

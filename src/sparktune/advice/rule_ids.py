@@ -1,0 +1,28 @@
+"""The ids of all rules, without the rules: for judging the configuration where nothing is advised."""
+
+RULE_IDS = (
+    "llama-mmap",
+    "llama-flag-removed",
+    "llama-flag-deprecated",
+    "llama-variable-ignored",
+    "vllm-lazy-load",
+    "sglang-lazy-load",
+    "opened-before-read-ahead",
+    "cluster-without-rdma",
+    "nccl-one-twin",
+    "nccl-device-down",
+    "nccl-gid-pinned",
+    "llama-rpc-tcp",
+    "llama-rpc-layers",
+    "llama-many-clients",
+    "vllm-single-stream",
+    "sglang-mxfp4",
+    "quantisation-nvfp4",
+    "quantisation-awq4",
+    "quantisation-8bit",
+    "threads-on-efficiency-cores",
+    "idle-states-with-cluster",
+    "memlock-too-small",
+    "engine-swapped",
+    "page-cache-crowds-gpu",
+)
