@@ -218,6 +218,39 @@ def test_a_spark_without_a_cable_has_its_chip_powered_down(tmp_path: Path) -> No
     assert "/etc/nvidia/cx7-hotplug-enabled" in fabric.evidence
 
 
+HOTPLUG = "/sys/bus/platform/devices/MTKP0001:00/pcie_hotplug"
+
+
+@pytest.mark.parametrize(
+    ("marked", "enabled", "state", "presence"),
+    [
+        (True, "1", "0", Presence.POWERED_DOWN),
+        (True, None, None, Presence.POWERED_DOWN),
+        (False, "1", "0", Presence.POWERED_DOWN),
+        (False, None, None, Presence.POWERED_DOWN),
+        (False, "0", "0", Presence.NONE),
+        (True, "1", "1", Presence.NONE),
+    ],
+)
+def test_power_management_is_the_reason_only_where_it_is_on_and_no_cable_is_in(
+    tmp_path: Path,
+    marked: bool,  # noqa: FBT001
+    enabled: str | None,
+    state: str | None,
+    presence: Presence,
+) -> None:
+    root = Root(tmp_path)
+    root.path(HOTPLUG).mkdir(parents=True)
+    if marked:
+        put(root, "/etc/nvidia/cx7-hotplug-enabled", "")
+    for name, text in (("hotplug_enabled", enabled), ("debug_state", state)):
+        if text is not None:
+            put(root, f"{HOTPLUG}/{name}", f"{text}\n")
+    fabric = read_fabric(root)
+    assert fabric.presence is presence
+    assert (f"{HOTPLUG}/debug_state is {state}" in fabric.evidence) is (state is not None)
+
+
 def test_another_machine_has_none_at_all(tmp_path: Path) -> None:
     build(tmp_path / "tree", "not-gb10")
     fabric = read_fabric(Root(tmp_path / "tree"))

@@ -15,7 +15,7 @@ class Presence(StrEnum):
 
     PRESENT = "present"
     POWERED_DOWN = "powered-down"  # hot-plug power management took them away: no cable is plugged in
-    NONE = "none"  # nothing on this machine says that there ever was a ConnectX-7
+    NONE = "none"  # and hot-plug power management is not why
 
 
 class OwnerKind(StrEnum):

@@ -22,7 +22,7 @@ _WEIGHT = ("failed", "blocked", "contested", "drift", "paused", "ok", "unmanaged
 _QUIET = frozenset({"ok", "absent", "unmanaged"})
 _SAYS = {
     Presence.POWERED_DOWN: "no ConnectX-7 function is here: DGX OS powers it down while no cable is in",
-    Presence.NONE: "no ConnectX-7 was found on this machine, and nothing that says there ever was one",
+    Presence.NONE: "no ConnectX-7 was found on this machine",
 }
 _DO = {
     Presence.POWERED_DOWN: "plug a QSFP cable in: the functions come back within seconds, without a restart",

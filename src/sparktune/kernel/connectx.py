@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 VENDOR, DEVICE = "0x15b3", "0x1021"
 
-_HOTPLUG = ("/etc/nvidia/cx7-hotplug-enabled", "/sys/bus/platform/devices/MTKP0001:00")
+_MARKER = "/etc/nvidia/cx7-hotplug-enabled"
+_PLATFORM = "/sys/bus/platform/devices/MTKP0001:00"
+_ENABLED, _STATE = f"{_PLATFORM}/pcie_hotplug/hotplug_enabled", f"{_PLATFORM}/pcie_hotplug/debug_state"
 
 
 def presence(root: Root) -> Presence:
@@ -20,9 +22,21 @@ def presence(root: Root) -> Presence:
 
 
 def find_evidence(root: Root) -> tuple[Presence, tuple[str, ...]]:
-    """Why a machine without any function has none, and the files that say so."""
-    there = tuple(name for name in _HOTPLUG if root.exists(name))
-    return (Presence.POWERED_DOWN if there else Presence.NONE), there
+    """Why a machine without any function has none, and the files that say so.
+
+    With the marker, DGX OS (package dgx-spark-mlnx-hotplug) takes the functions away while no cable is in.
+    The driver cx7-pcie-hotplug says whether that is switched on (1 or 0), and whether a cable is in (1 or 0);
+    its platform device is also there where it is switched off.
+    """
+    marked, enabled, state = root.exists(_MARKER), root.read(_ENABLED), root.read(_STATE)
+    said = tuple(
+        f"{name} is {text}" for name, text in ((_ENABLED, enabled), (_STATE, state)) if text in ("0", "1")
+    )
+    there = tuple(name for name in (_MARKER, _PLATFORM) if root.exists(name)) + said
+    is_off = enabled == "0" and not marked
+    if not there or is_off or state == "1":
+        return Presence.NONE, there
+    return Presence.POWERED_DOWN, there
 
 
 def is_function(root: Root, subsystem: str, name: str) -> bool:
