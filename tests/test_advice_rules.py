@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advised import FABRIC, GIB, SPARK, engine
+from sparktune.advice.allowed import ALLOWED
 from sparktune.advice.model import (
     Connection,
     Engine,
@@ -72,6 +73,10 @@ def test_every_variable_a_rule_asks_for_is_in_the_list_and_none_is_a_secret() ->
     assert asked
     assert asked <= set(VARIABLES)
     assert not any(re.search("KEY|TOKEN|SECRET|PASS", name) for name in VARIABLES)
+
+
+def test_every_variable_a_rule_asks_for_may_be_read() -> None:
+    assert set(VARIABLES) <= ALLOWED
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
