@@ -23,6 +23,12 @@ GOLDEN = Path(__file__).parent / "golden" / "scenarios"
 COMMANDS = (("plan", "roce"), ("apply",), ("fabric",), ("verify", "roce"), ("nccl",))
 KEPT = ("fabric", "plan", "verify", "nccl")
 
+ASKED = {
+    "no-dcb": {"SPARKTUNE_ROCE__PFC_PRIORITIES": "[3]", "SPARKTUNE_ROCE__TRUST": "dscp"},
+    "mtu-mismatch": {"SPARKTUNE_ROCE__MTU": "9000"},
+}
+"""What `plan` is asked for as well, because it is off by default."""
+
 
 @pytest.fixture(params=SCENARIOS)
 def scenario(request: pytest.FixtureRequest) -> str:
@@ -40,12 +46,31 @@ def test_what_people_read_of_a_scenario_is_what_was_read_by_eye(
     tree.build(tmp_path / "host", scenario=scenario)
     host = CommandLine(tmp_path / "host", capsys)
     printed = {command[0]: shown(command, host(*command)) for command in COMMANDS}
+    compare(scenario, {name: printed[name] for name in KEPT})
+
+
+@pytest.mark.parametrize("scenario", ASKED)
+def test_what_people_ask_for_is_planned_with_what_it_takes(
+    scenario: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree.build(tmp_path / "host", scenario=scenario)
+    host = CommandLine(tmp_path / "host", capsys)
+    for name, value in ASKED[scenario].items():
+        monkeypatch.setenv(name, value)
+    asked = "".join(f"$ export {name}='{value}'\n" for name, value in ASKED[scenario].items())
+    compare(scenario, {"plan-asked": asked + shown(("plan", "roce"), host("plan", "roce"))})
+
+
+def compare(scenario: str, printed: dict[str, str]) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)
-        for name in KEPT:
-            (GOLDEN / f"{scenario}.{name}.txt").write_text(printed[name])
-    for name in KEPT:
-        assert printed[name] == (GOLDEN / f"{scenario}.{name}.txt").read_text()
+        for name, text in printed.items():
+            (GOLDEN / f"{scenario}.{name}.txt").write_text(text)
+    for name, text in printed.items():
+        assert text == golden(scenario, name)
 
 
 def golden(scenario: str, name: str) -> str:
@@ -70,6 +95,9 @@ def test_a_moved_gid_changes_what_fabric_shows_and_not_what_nccl_needs() -> None
         ("mlx5-names", "nccl", "NCCL_IB_HCA='=mlx5_0,mlx5_2'"),
         ("unreadable-counter", "verify", "hw_counters/out_of_sequence: Is a directory (EISDIR)"),
         ("stale-configfs", "verify", "rdma_cm/rocep1s0f0/ports/1/default_roce_mode"),
+        ("no-dcb", "plan-asked", "a kernel without CONFIG_DCB"),
+        ("mtu-mismatch", "plan-asked", "One-sided, it breaks traffic"),
+        ("mtu-mismatch", "plan-asked", "/etc/netplan/40-cx7.yaml, then run: sudo netplan apply"),
         ("healthy-pair", "verify", "(exit code 0)"),
         ("healthy-pair", "fabric", "(exit code 0)"),
     ],
@@ -79,6 +107,5 @@ def test_the_owner_of_two_sparks_reads(scenario: str, name: str, says: str) -> N
 
 
 def test_every_golden_file_belongs_to_a_scenario() -> None:
-    assert {path.name for path in GOLDEN.iterdir()} == {
-        f"{scenario}.{name}.txt" for scenario in SCENARIOS for name in KEPT
-    }
+    kept = {f"{scenario}.{name}.txt" for scenario in SCENARIOS for name in KEPT}
+    assert {path.name for path in GOLDEN.iterdir()} == kept | {f"{name}.plan-asked.txt" for name in ASKED}

@@ -192,6 +192,10 @@ def test_code_gives_seconds_where_a_file_gives_text() -> None:
         ("SPARKTUNE_CPUIDLE__DISABLE_LATENCY_US", "off", "cpuidle.disable_latency_us", "off"),
         ("SPARKTUNE_CPUIDLE__DISABLE_LATENCY_US", "42", "cpuidle.disable_latency_us", 42),
         ("SPARKTUNE_CPUIDLE__CPUS", "5", "cpuidle.cpus", "5"),
+        ("SPARKTUNE_ROCE__MTU", "9000", "roce.mtu", 9000),
+        ("SPARKTUNE_ROCE__MTU", "off", "roce.mtu", "off"),
+        ("SPARKTUNE_ROCE__PFC_PRIORITIES", "[3]", "roce.pfc_priorities", (3,)),
+        ("SPARKTUNE_ROCE__PAUSE", "none", "roce.pause", "none"),
     ],
 )
 def test_a_variable_sets_its_key(main: Path, name: str, text: str, key: str, value: object) -> None:

@@ -20,6 +20,8 @@ PREFIX = "SPARKTUNE_"
 DIRECTORIES = ("SPARKTUNE_RUN_DIR", "SPARKTUNE_STATE_DIR")
 """The two variables that are no configuration keys; the command line reads them."""
 
+_OFF = "off"
+"""The default of a key that takes a number, a list or a word: which one, its text shows."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -67,6 +69,8 @@ def _typed(text: str, default: object) -> Any:
         return int(text) if _WHOLE.fullmatch(text) else text
     if isinstance(default, tuple):
         return _list(text)
+    if default == _OFF:
+        return int(text) if _WHOLE.fullmatch(text) else _list(text) if text.startswith("[") else text
     return text
 
 

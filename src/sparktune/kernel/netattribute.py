@@ -103,7 +103,8 @@ _NAME = re.compile(r"/sys/class/net/([^/:]*).*", re.DOTALL)
 
 
 def _unsupported(parameter: str) -> Reading:
-    reason = f"the driver has no {_WHAT.get(parameter, parameter)} to set (EOPNOTSUPP)"
+    lacking = "driver, or a kernel without CONFIG_DCB," if parameter.startswith("dcb/") else "driver"
+    reason = f"the {lacking} has no {_WHAT.get(parameter, parameter)} to set (EOPNOTSUPP)"
     return Reading(ReadingKind.ABSENT, reason=reason)
 
 
