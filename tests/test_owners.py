@@ -252,6 +252,13 @@ def test_without_rights_netplan_is_known_by_what_it_rendered_for_networkd(root: 
     )
 
 
+def test_where_only_root_may_read_nobody_is_not_claimed(root: Root) -> None:
+    hide(root, "etc/netplan/40-cx7.yaml")
+    owner = Owners(root).find(NETDEV)
+    assert (owner.kind, owner.is_somebody) == (OwnerKind.UNKNOWN, False)
+    assert owner.change == "look as root who configures it: only root may read /etc/netplan/40-cx7.yaml"
+
+
 def test_which_of_two_unreadable_files_it_is_is_not_guessed(root: Root) -> None:
     hide(root, "etc/netplan/40-cx7.yaml")
     hide(root, "etc/netplan/50-cloud-init.yaml")

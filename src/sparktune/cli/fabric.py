@@ -22,7 +22,7 @@ from sparktune.snapshot import fetch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparktune.fabric.report import FabricFinding, FabricReport, FunctionReport
+    from sparktune.fabric.report import FabricFinding, FabricReport, FunctionReport, OwnerReport
     from sparktune.places import Places
     from sparktune.tuner import Tuner
 
@@ -126,8 +126,14 @@ def _cells(twin: FunctionReport) -> tuple[str, ...]:
         "none" if twin.gid_index is None else str(twin.gid_index),
         ", ".join(twin.addresses) or twin.ipv4 or "none",
         pcie,
-        twin.owner.kind if not twin.owner.file else f"{twin.owner.kind}: {twin.owner.file}",
+        _owner(twin.owner),
     )
+
+
+def _owner(owner: OwnerReport) -> str:
+    if owner.kind == "unknown":
+        return "unknown: only root may read the files that tell"
+    return f"{owner.kind}: {owner.file}" if owner.file else owner.kind
 
 
 def _tell(screen: Screen, finding: FabricFinding) -> None:

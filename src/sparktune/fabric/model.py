@@ -25,6 +25,7 @@ class OwnerKind(StrEnum):
     NETWORK_MANAGER = "NetworkManager"
     NETWORKD = "systemd-networkd"
     NOBODY = "nobody"
+    UNKNOWN = "unknown"  # files that may name the interface are only for root to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,11 @@ class Owner:
     key: str = ""
     mtu: int | None = None
     change: str = ""
+
+    @property
+    def is_somebody(self) -> bool:
+        """Whether a program is known that configures the interface."""
+        return self.kind not in (OwnerKind.NOBODY, OwnerKind.UNKNOWN)
 
     def change_to(self, mtu: int) -> str:
         """The change that sets this MTU for good; empty for nobody."""

@@ -54,8 +54,8 @@ class OwnerReport:
     """Who configures an interface."""
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
-    kind: Literal["netplan", "NetworkManager", "systemd-networkd", "nobody"]
-    """The program."""
+    kind: Literal["netplan", "NetworkManager", "systemd-networkd", "nobody", "unknown"]
+    """The program; `unknown`: who looked may not read the files that may tell."""
     file: str
     """The file that says so; empty if none was found or could be read."""
     key: str

@@ -53,11 +53,21 @@ class Owners:
         """The owner of an interface; nobody if none is found, or the interface has no name."""
         if not netdev:
             return NOBODY
-        return (
+        found = (
             self._netplan(netdev, mac, driver)
             or self._manager(netdev, mac)
             or self._networkd(netdev, mac, driver)
         )
+        if found is NOBODY and self._hidden:
+            files = ", ".join(self._hidden)
+            do = f"look as root who configures it: only root may read {files}"
+            return Owner(kind=OwnerKind.UNKNOWN, change=do)
+        return found
+
+    @cached_property
+    def _hidden(self) -> tuple[str, ...]:
+        """Files, any of which may be about any interface, that cannot be read."""
+        return unreadable(self._root)
 
     def _netplan(self, netdev: str, mac: str, driver: str) -> Owner | None:
         fitting = [

@@ -9,7 +9,6 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from sparktune.fabric.model import OwnerKind
 from sparktune.fabric.naming import shell_word
 from sparktune.kernel.dcb import NOT_ANY
 from sparktune.kernel.identity import identify_directory
@@ -214,7 +213,7 @@ def _traffic_class(root: Root, device: str, wanted: int) -> Tunable:
 
 def owner_of(owner: Owner) -> str:
     """Who owns an interface, as people look for it: the file, else the program; empty for nobody."""
-    return "" if owner.kind is OwnerKind.NOBODY else owner.file or owner.kind.value
+    return (owner.file or owner.kind.value) if owner.is_somebody else ""
 
 
 def change_for(owner: Owner, mtu: int) -> str:
@@ -225,7 +224,7 @@ def change_for(owner: Owner, mtu: int) -> str:
 def _of_owner(function: Function, wanted: RoceSettings) -> Iterator[Note]:
     """That an MTU which its owner does not know of does not last."""
     owner = function.owner
-    if wanted.mtu == "off" or owner.kind is OwnerKind.NOBODY or owner.mtu is not None or not function.netdev:
+    if wanted.mtu == "off" or not owner.is_somebody or owner.mtu is not None or not function.netdev:
         return
     says = f"{owner_of(owner)} sets no MTU: {wanted.mtu} is lost when it configures {function.netdev} again"
     yield Note(area=AREA, level="info", says=says, do=change_for(owner, wanted.mtu))
