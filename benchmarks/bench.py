@@ -43,6 +43,7 @@ MEASURES = {
     "eventless": ("a change without an event until the sweep has healed it", "eventless", "measure"),
     "sweep": ("a sweep over 100, 1,000 and 10,000 tunables", "sweep", "measure"),
     "fabric": ("reading, discovering and verifying a fabric of 4 to 64 functions", "fabric", "measure"),
+    "links": ("a new MTU until its verdict, and wake-ups with a flapping link", "links", "measure"),
     "idle": ("wake-ups and CPU of daemon, API and neighbours while nothing happens", "idle", "measure"),
     "memory": ("memory after the start, beside the neighbours", "memory", "measure"),
     "growth": ("memory after 100,000 drifts", "memory", "measure_growth"),
