@@ -10,6 +10,7 @@ import pytest
 from machines import Machine
 from sparktune.kernel.attribute import reopen
 from sparktune.kernel.identity import is_still_there
+from sparktune.kernel.netattribute import PARAMETERS
 from sparktune.model import HostState, Noticed, Policy, ReadingKind, Verdict
 from sparktune.publishing import count, judge_host
 from sparktune.settings import Settings, flatten
@@ -29,8 +30,12 @@ _KEYS = flatten(Settings())
 _EVERYTHING = (
     'nvme.devices = ["*"]\nnvme.paths = ["/", "/models"]\nroce.default_roce_mode = "IB/RoCE v1"\n'
     "cpuidle.disable_latency_us = 40\n"
+    'roce.mtu = 9000\nroce.pause = "none"\nroce.rx_ring = 8192\nroce.tx_ring = 2048\nroce.trust = "dscp"\n'
+    'roce.adaptive_coalescing = "rx"\nroce.pfc_priorities = [3]\nroce.default_roce_tos = 106\n'
 )
 """A configuration under which there is something to write in every area, and in both directions."""
+
+_CONFIGURED = {line.partition(" = ")[0] for line in _EVERYTHING.splitlines()} - {"nvme.devices", "nvme.paths"}
 
 _AREAS_THERE = {
     "no-cable": {"nvme", "cpuidle"},
@@ -136,8 +141,9 @@ def test_the_wanted_value_is_an_integer_or_a_text_and_no_boolean(seen: Tuner) ->
 
 def test_the_wanted_value_fits_how_the_attribute_is_read(seen: Tuner) -> None:
     for one in writable(seen):
-        kind = "file:integer" if isinstance(one.tunable.wanted, int) else "file:text"
-        assert one.tunable.attribute.kind == kind, one.tunable.id
+        store, _, kind = one.tunable.attribute.kind.partition(":")
+        codec = PARAMETERS[kind] if store == "netlink" else kind
+        assert codec == ("integer" if isinstance(one.tunable.wanted, int) else "text"), one.tunable.id
 
 
 def test_the_key_that_decides_is_one_of_the_configuration(seen: Tuner) -> None:
@@ -150,7 +156,7 @@ def test_the_key_that_decides_is_one_of_the_configuration(seen: Tuner) -> None:
 
 def test_the_layer_of_each_key_is_known(seen: Tuner) -> None:
     for one in seen.engine.held.values():
-        configured = one.tunable.key in ("cpuidle.disable_latency_us", "roce.default_roce_mode")
+        configured = one.tunable.key in _CONFIGURED
         assert one.layer.endswith("sparktune.toml") == configured, one.tunable.id
         assert configured or one.layer == "default"
 
@@ -279,9 +285,12 @@ def test_whatever_was_written_can_be_put_back(applied: tuple[Machine, Tuner], va
 
 def test_a_drift_of_any_tunable_is_healed(applied: tuple[Machine, Tuner]) -> None:
     machine, tuner = applied
-    other = {"nvme": "64", "roce": "RoCE v2"}
+    other = {"nvme": "64", "roce": "RoCE v2", "pfc_priorities": "none", "trust": "pcp"}
     for one in writable(tuner):
-        value = other.get(one.tunable.area, "0" if one.tunable.wanted else "1")
+        name = one.tunable.id.rpartition(".")[2]
+        number = "0" if one.tunable.wanted else "1"
+        chosen = number if isinstance(one.tunable.wanted, int) else other["roce"]
+        value = other.get(name, chosen if one.tunable.area == "roce" else other.get(one.tunable.area, number))
         machine.write(one.tunable.attribute.location, value)
         drift = tuner.engine.look(one, Noticed.FANOTIFY)
         assert drift is not None, one.tunable.id
