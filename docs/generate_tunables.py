@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparktune import hardware
 from sparktune.kernel.root import Root
-from sparktune.sections import Keys
+from sparktune.sections import Keys, RoceSettings
 from sparktune.settings import Settings
 from sparktune.simulate import tree
 from sparktune.tunables import AREAS
@@ -25,13 +25,21 @@ if TYPE_CHECKING:
     from sparktune.model import Tunable
     from sparktune.tunables.area import Area
 
+_ASKED_FOR = RoceSettings(
+    default_roce_tos=106, traffic_class=106, mtu=9000, pause="none", rx_ring=8192, tx_ring=8192,
+    adaptive_coalescing="both", pfc_priorities=(3,), trust="dscp",
+)  # fmt: skip
+"""So that what is off by default is described too."""
+_DISTURBS = "yes: written while no RDMA queue pair exists on the device, otherwise on request only"
+
 PAGE = Path(__file__).with_name("tunables.md")
 
 _HEAD = """\
 # Tunables and checks
 
 Generated from the code by `docs/generate_tunables.py`; do not edit. What is shown is what the areas declare
-on a simulated DGX Spark (`sparktune simulate`) with the default configuration. On a machine at hand,
+on a simulated DGX Spark (`sparktune simulate`); with the default configuration, but
+for what says that it is off by default. On a machine at hand,
 `sparktune plan` and `sparktune explain ID` say the same of that machine.
 
 A *tunable* is read and written, a *check* is only read. An area that finds nothing is `absent`, and says why.
@@ -54,11 +62,13 @@ def _describe_area(area: Area) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as directory:
         root = Root(Path(directory))
         tree.build(root.directory, "gb10")
-        for tunable in area.discover(hardware.detect(root), Settings()).tunables:
+        host = hardware.detect(root)
+        default = {tunable.id for tunable in area.discover(host, Settings()).tunables}
+        for tunable in area.discover(host, Settings(roce=_ASKED_FOR)).tunables:
             kinds.setdefault(_pattern(tunable), []).append(tunable)
         for pattern, same in kinds.items():
             yield f"### {pattern}"
-            yield _describe(root, same)
+            yield _describe(root, same, by_default=same[0].id in default)
 
 
 def _pattern(tunable: Tunable) -> str:
@@ -68,12 +78,13 @@ def _pattern(tunable: Tunable) -> str:
     return ".".join([area, kind, *("STATE" if part.startswith("state") else part for part in rest)])
 
 
-def _describe(root: Root, same: list[Tunable]) -> str:
+def _describe(root: Root, same: list[Tunable], *, by_default: bool) -> str:
     """A table about tunables of one kind; the first one stands for all where they differ in names only."""
     tunable = same[0]
     rows = {
         "what": "check, never written" if tunable.is_check else "tunable",
         "such as": f"`{tunable.id}`" + (f", one of {len(same)} there" if len(same) > 1 else ""),
+        "by default": "" if by_default else "off: left alone",
         "where": f"`{tunable.attribute.location}`",
         "also watched": ", ".join(f"`{root.name(path)}`" for path in tunable.attribute.watched[1:]),
         "wanted": ", ".join(dict.fromkeys(f"`{each.wanted}` {each.unit}".strip() for each in same)),
@@ -81,7 +92,7 @@ def _describe(root: Root, same: list[Tunable]) -> str:
         "why": tunable.why,
         "source": tunable.source,
         "risk": tunable.risk,
-        "disturbs traffic": "yes: written at start and on request only" if tunable.disruptive else "",
+        "disturbs traffic": _DISTURBS if tunable.disruptive else "",
         "if it does not hold": tunable.do,
     }
     return _table([("", ""), *((name, text) for name, text in rows.items() if text)])

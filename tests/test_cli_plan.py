@@ -111,6 +111,22 @@ def test_an_absent_area_can_be_asked_for(host: CommandLine) -> None:
     assert "absent    no ConnectX-7 here" in outcome.out
 
 
+def test_what_a_write_would_disturb_now_is_named_with_its_risk(host: CommandLine) -> None:
+    host.configure("roce.mtu = 9000\n")
+    qps = host.tree / "sys/class/infiniband/rocep1s0f0/netlink/qps"
+    qps.write_text("812 ib_write_bw 90\n")
+    outcome = host("plan", "roce.enp1s0f0np0.mtu")
+    said = " ".join(outcome.out.split())
+    assert "disturbs queue pairs of ib_write_bw[812] on rocep1s0f0" in said
+    assert "One-sided, it breaks traffic" in said
+    document = host("plan", "roce.enp1s0f0np0.mtu", "--json").document
+    assert document["writes"][0]["disturbs"] == "queue pairs of ib_write_bw[812] on rocep1s0f0"
+    qps.write_text("")
+    assert "disturbs running traffic, for a moment" in " ".join(
+        host("plan", "roce.enp1s0f0np0.mtu").out.split()
+    )
+
+
 def test_an_unknown_name_is_a_usage_error_with_the_nearest_one(host: CommandLine) -> None:
     outcome = host("plan", "nvme.nvme0.read_ahead_kb")
     assert outcome.code == 2

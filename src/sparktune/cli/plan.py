@@ -131,7 +131,7 @@ def _describe(write: Write, count: int) -> Iterable[tuple[str, str]]:
     if write.ends:
         yield "ends", write.ends
     if write.disruptive:
-        yield "disturbs", "running traffic, for a moment"
+        yield "disturbs", write.disturbs or "running traffic, for a moment"
 
 
 def _show_left(screen: Screen, made: Plan, area: str, *, verbose: bool) -> None:

@@ -42,6 +42,7 @@ class Write:
         ends: what the write would put an end to: a pause, a hold, a restored mark; empty if nothing.
         why, source, risk, key, layer: as in `/tunables`.
         disruptive: it disturbs running traffic.
+        disturbs: what runs now and would be disturbed; empty if nothing does, or it cannot be disturbed.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Write:
     key: str
     layer: str
     disruptive: bool
+    disturbs: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,7 @@ def _write(tuner: Tuner, item: PlannedWrite, *, hidden: bool, published: dict[st
         key=tunable.key,
         layer=held.layer,
         disruptive=tunable.disruptive,
+        disturbs=tunable.traffic.running() if tunable.disruptive and tunable.traffic else "",
     )
 
 
