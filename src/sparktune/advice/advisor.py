@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sparktune.kernel.engines import last_pid, list_pids, look_at
 from sparktune.snapshot import AdviceReport, AdviceSummary
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sparktune.advice.examination import Suspect
     from sparktune.advice.model import Finding
     from sparktune.kernel.asking import Asking
-    from sparktune.recorder import Recorder
     from sparktune.tuner import Tuner
 
 EVERY_S = 59.0
@@ -36,13 +35,20 @@ MOST_SUSPECTS = 256
 MOST_LINES = 20
 
 
+class Publisher(Protocol):
+    """Who takes what was found: the recorder."""
+
+    def publish_advice(self, report: AdviceReport) -> None:
+        """Take over what the advisor found."""
+
+
 class Advisor:
     """Finds engines, examines them, and publishes what the rules say."""
 
     def __init__(
         self,
         tuner: Tuner,
-        recorder: Recorder,
+        recorder: Publisher,
         register: Callable[[int, Callable[[], None]], None],
         forget: Callable[[int], None],
         log: FilteringBoundLogger,

@@ -109,7 +109,9 @@ def look_again(one: Suspect, proc: str, since: Since) -> bool:
         return False
     try:
         start, status = read_start(process), deeds.read_status(process)
-        if start is None or status is None or start.starttime != one.sketch.start_ticks:
+        if start is None or status is None or status.exited:
+            return False
+        if start.starttime != one.sketch.start_ticks:
             return False
         with as_user(status.uid):
             descriptors = deeds.read_descriptors(process)

@@ -38,6 +38,7 @@ class Status(NamedTuple):
         threads: how many.
         cpus: Cpus_allowed_list.
         ipc_lock: whether CAP_IPC_LOCK is effective.
+        exited: it is a zombie: it does nothing any more.
     """
 
     uid: int
@@ -51,6 +52,7 @@ class Status(NamedTuple):
     threads: int | None
     cpus: str
     ipc_lock: bool | None
+    exited: bool = False
 
 
 class Socket(NamedTuple):
@@ -90,6 +92,7 @@ def read_status(process: int) -> Status | None:
             threads=int(fields[b"Threads"]) if b"Threads" in fields else None,
             cpus=fields.get(b"Cpus_allowed_list", b"").decode(errors="replace"),
             ipc_lock=bool(int(fields[b"CapEff"], 16) >> _IPC_LOCK & 1) if b"CapEff" in fields else None,
+            exited=fields.get(b"State", b"")[:1] in {b"Z", b"X"},
         )
     except (KeyError, IndexError, ValueError):  # not what a kernel writes
         return None
