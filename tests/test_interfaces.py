@@ -109,6 +109,14 @@ def test_globs_select_the_functions_of_these_devices(machine: Machine) -> None:
     assert mine(tuner, "enP2p1s0f0np0")
 
 
+def test_events_of_the_interface_its_rdma_device_and_its_function_touch_it_and_no_others(
+    machine: Machine,
+) -> None:
+    tuner = machine.start(ALL + "traffic_class = 106\n")
+    for tunable in (*mine(tuner).values(), held(tuner, CLASS).tunable):
+        assert tunable.interfaces == (NETDEV, DEVICE, "0000:01:00.0")
+
+
 def test_one_sided_changes_of_the_mtu_are_warned_of(machine: Machine) -> None:
     assert "One-sided, it breaks traffic" in mine(machine.start(ALL))["mtu"].risk
 

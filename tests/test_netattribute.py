@@ -190,6 +190,14 @@ def test_after_a_write_what_was_seen_before_counts_no_more(machine: Machine) -> 
     assert len(kernel.asked) == 4
 
 
+def test_after_an_event_the_driver_is_asked_again(machine: Machine) -> None:
+    ring, kernel = asking(machine, generic({6: u32(1024)}), [0.0], "ethtool/rx_ring")
+    ring.holds(1024)
+    ring.expire()
+    ring.holds(1024)
+    assert len(kernel.asked) == 3
+
+
 def test_what_was_seen_counts_no_more_when_the_interface_left(machine: Machine) -> None:
     ring, _ = asking(machine, generic({6: u32(1024)}), [0.0], "ethtool/rx_ring")
     assert ring.holds(1024)

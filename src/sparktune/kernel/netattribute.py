@@ -260,6 +260,10 @@ class NetlinkAttribute:
             self._sockets.ethtool.set(index, self._parameter.partition("/")[2], int(value))
         self.writes += 1
 
+    def expire(self) -> None:
+        """Forget what was seen: something happened to the interface."""
+        self._seen = None
+
     def close(self) -> None:
         """Forget what was seen; no socket stays open."""
         self._seen = None

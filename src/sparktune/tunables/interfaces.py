@@ -108,7 +108,7 @@ def _of_function(root: Root, function: Function, wanted: RoceSettings) -> Iterat
         if wanted.trust != "off":
             yield make.trust(wanted.trust)
     if function.rdma and wanted.traffic_class != "off":
-        yield _traffic_class(root, function.rdma.device, wanted.traffic_class)
+        yield _traffic_class(root, function, function.rdma.device, wanted.traffic_class)
 
 
 class _Maker:
@@ -188,12 +188,19 @@ class _Maker:
             traffic=self._traffic if disruptive else None,
             yields=yields,
             key=f"{AREA}.{key}",
+            interfaces=touching(self._function),
             owner=owner,
             do=do,
         )
 
 
-def _traffic_class(root: Root, device: str, wanted: int) -> Tunable:
+def touching(function: Function) -> tuple[str, ...]:
+    """Whose events touch what is set on a function."""
+    names = function.netdev, function.rdma.device if function.rdma else "", function.bdf
+    return tuple(name for name in names if name)
+
+
+def _traffic_class(root: Root, function: Function, device: str, wanted: int) -> Tunable:
     return Tunable(
         id=f"{AREA}.{device}.traffic_class",
         area=AREA,
@@ -207,6 +214,7 @@ def _traffic_class(root: Root, device: str, wanted: int) -> Tunable:
         why=_CLASS_WHY,
         source=_CLASS_SOURCE,
         risk=_CLASS_RISK,
+        interfaces=touching(function),
         key=f"{AREA}.traffic_class",
     )
 
