@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sparktune.fabric.model import Port
 from sparktune.model import Reading, ReadingKind
 from sparktune.wording import plain
 
 if TYPE_CHECKING:
-    from sparktune.fabric.model import Fabric, Function, Port, RdmaPort
+    from sparktune.fabric.model import Fabric, Function, RdmaPort
 
 ACTIVE = "ACTIVE"
 ETHERNET = "Ethernet"
@@ -41,7 +42,8 @@ def find(fabric: Fabric, bdf: str) -> Function | None:
 
 def port_of(fabric: Fabric, name: str) -> Port | None:
     """The port of a name; None if all of its functions left."""
-    return next((one for one in fabric.ports if one.name == name), None)
+    functions = tuple(one for one in fabric.functions if (one.port or one.bdf) == name)
+    return Port(name=name, functions=functions) if functions else None
 
 
 def no_cable(port: Port) -> str:

@@ -216,14 +216,10 @@ class Fabric:
     @property
     def ports(self) -> tuple[Port, ...]:
         """The ports by name, each with its functions."""
-        names = sorted({function.port or function.bdf for function in self.functions})
-        return tuple(
-            Port(
-                name=name,
-                functions=tuple(one for one in self.functions if (one.port or one.bdf) == name),
-            )
-            for name in names
-        )
+        found: dict[str, list[Function]] = {}
+        for function in self.functions:
+            found.setdefault(function.port or function.bdf, []).append(function)
+        return tuple(Port(name=name, functions=tuple(found[name])) for name in sorted(found))
 
     @property
     def everything(self) -> tuple[Function, ...]:
