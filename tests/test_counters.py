@@ -12,6 +12,7 @@ from machines import Machine, held
 from sparktune.fabric.growth import QUIET_S
 from sparktune.kernel import statistics as statistics_module
 from sparktune.kernel.counters import EVERY_S, CounterCheck, read_number
+from sparktune.kernel.lockdown import add_lockdown
 from sparktune.kernel.root import Root
 from sparktune.kernel.statistics import DriverStatistics
 from sparktune.model import Noticed, ReadingKind, Verdict
@@ -148,6 +149,18 @@ def test_what_is_no_count_is_an_error_and_never_a_zero(text: str, tmp_path: Path
     with pytest.raises(OSError, match="no number") as caught:
         read_number(Root(tmp_path), "/counter")
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_counter_that_lockdown_refuses_is_blocked_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sys/kernel/security").mkdir(parents=True)
+    (tmp_path / "sys/kernel/security/lockdown").write_text("none [integrity] confidentiality\n")
+
+    def refuse() -> int:
+        raise add_lockdown(Root(tmp_path), OSError(errno.EPERM, "Operation not permitted", "/sys/counter"))
+
+    reading = CounterCheck(refuse, "/sys/counter", ("", ""), Clock()).read()
+    assert reading.kind is ReadingKind.BLOCKED
+    assert "lockdown (integrity)" in reading.reason
 
 
 # -- on a machine --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from machines import Machine, held
 from sparktune import links as links_module
 from sparktune.keeper import Keeper
 from sparktune.kernel.rtnetlink import LinkEvent
+from sparktune.kernel.uevent import DeviceEvent
 from sparktune.links import LONGEST_WAIT_S, SECOND_LOOK_S, Links
 from sparktune.logs import get_logger
 from sparktune.model import Cause, Noticed, Verdict
@@ -17,6 +18,7 @@ from sparktune.places import Places
 from sparktune.recorder import Recorder
 from sparktune.simulate import tree
 from sparktune.supervision import Supervisor
+from sparktune.triggers import Triggers
 from sparktune.watches import Watches
 
 if TYPE_CHECKING:
@@ -184,6 +186,41 @@ def test_a_function_that_was_not_there_before_is_discovered_by_its_link(
     assert ONE not in keeper.touched()
     links.on_events([LinkEvent(ONE, carrier=True)])
     assert keeper.looks == [frozenset({ONE})]
+
+
+# -- devices -------------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """A device monitor that has heard what it was given."""
+
+    def __init__(self, *events: DeviceEvent) -> None:
+        self.events = events
+
+    def read(self) -> tuple[DeviceEvent, ...]:
+        return self.events
+
+
+@pytest.mark.parametrize(
+    ("subsystem", "name", "expected"),
+    [
+        ("net", "veth12", 0),
+        ("net", "docker0", 0),
+        ("pci", "000f:01:00.0", 0),
+        ("net", ONE, 1),
+        ("pci", "0000:01:00.0", 1),
+        ("infiniband", "rocep1s0f0", 1),
+    ],
+)
+def test_a_device_event_leads_to_a_discovery_only_if_it_is_about_the_fabric(
+    subsystem: str, name: str, expected: int, keeper: CountingKeeper
+) -> None:
+    found: list[str] = []
+    keeper.rediscover = lambda names, *_: found.extend(names or ())  # type: ignore[method-assign]
+    triggers = Triggers(keeper, lambda *_: None, get_logger())
+    triggers._on_devices(Scripted(DeviceEvent("add", subsystem, name)))  # type: ignore[arg-type]
+    assert found == ["roce"] * expected
+    assert (triggers.settling.due_s() is not None) == bool(expected)
 
 
 # -- flaps ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from sparktune.fabric.growth import Growth
 from sparktune.kernel.attribute import FORBIDDEN, GONE, describe_error
 from sparktune.kernel.check import ReadOnly
+from sparktune.kernel.lockdown import add_lockdown
 from sparktune.model import Attribute, Reading, ReadingKind, Value
 from sparktune.snapshot import timestamp
 from sparktune.wording import plain
@@ -122,7 +123,10 @@ class CounterCheck(ReadOnly):
 
 def read_number(root: Root, name: str) -> int:
     """The number in a sysfs file. Raises OSError: as the kernel gave it, or ENODATA if it holds no number."""
-    text = root.path(name).read_bytes()[:64].strip()
+    try:
+        text = root.path(name).read_bytes()[:64].strip()
+    except OSError as error:
+        raise add_lockdown(root, error) from error
     if not text.isdigit() or len(text) > _MOST_DIGITS:
         raise OSError(errno.ENODATA, f"no number: {plain(text.decode(errors='replace'))}", name)
     return int(text)

@@ -17,6 +17,7 @@ from sparktune.kernel.queuepairs import QueuePairs
 from sparktune.kernel.trafficclass import TrafficClass
 from sparktune.model import Note, Tunable
 from sparktune.tunables.area import Discovery
+from sparktune.tunables.fabric import touching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,6 +192,7 @@ class _Maker:
             interfaces=touching(self._function),
             owner=owner,
             do=do,
+            interfaces=touching((self._function,)),
         )
 
 
@@ -216,6 +218,7 @@ def _traffic_class(root: Root, function: Function, device: str, wanted: int) -> 
         risk=_CLASS_RISK,
         interfaces=touching(function),
         key=f"{AREA}.traffic_class",
+        interfaces=(device,),
     )
 
 

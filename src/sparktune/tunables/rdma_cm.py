@@ -89,6 +89,7 @@ def _mode(root: Root, name: str, port: str, mode: str) -> Tunable:
         source=_SOURCE,
         risk=_RISK,
         key=f"roce.{_MODE}",
+        interfaces=(name,),
     )
 
 
@@ -103,6 +104,7 @@ def _tos(root: Root, name: str, port: str, tos: int) -> Tunable:
         source=_SOURCE,
         risk=_TOS_RISK,
         key=f"roce.{_TOS}",
+        interfaces=(name,),
     )
 
 
