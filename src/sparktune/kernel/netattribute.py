@@ -264,6 +264,9 @@ class NetlinkAttribute:
         """Forget what was seen: something happened to the interface."""
         self._seen = None
 
+    def inherit(self, former: Attribute) -> None:
+        """Nothing: after a discovery the kernel is asked again."""
+
     def close(self) -> None:
         """Forget what was seen; no socket stays open."""
         self._seen = None
