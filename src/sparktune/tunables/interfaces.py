@@ -17,7 +17,6 @@ from sparktune.kernel.queuepairs import QueuePairs
 from sparktune.kernel.trafficclass import TrafficClass
 from sparktune.model import Note, Tunable
 from sparktune.tunables.area import Discovery
-from sparktune.tunables.fabric import touching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,7 +191,6 @@ class _Maker:
             interfaces=touching(self._function),
             owner=owner,
             do=do,
-            interfaces=touching((self._function,)),
         )
 
 
@@ -218,7 +216,6 @@ def _traffic_class(root: Root, function: Function, device: str, wanted: int) -> 
         risk=_CLASS_RISK,
         interfaces=touching(function),
         key=f"{AREA}.traffic_class",
-        interfaces=(device,),
     )
 
 
