@@ -9,7 +9,7 @@ ARCH    ?= amd64
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test vm-image test-vm check format deb lintian piuparts bench lock clean
+.PHONY: help setup engines run test vm-image test-vm check format deb lintian piuparts bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,21 @@ $(BIN)/.ready: requirements-dev.lock pyproject.toml
 	@touch $@
 
 setup: $(BIN)/.ready ## make the virtual environment in .venv
+
+# llama.cpp from source, not optimised: it is to serve a tiny model, and a compiler needs minutes otherwise.
+# In an environment of its own: nothing of it may get into the daemon's.
+.venv-engines/.ready: requirements-engines.lock requirements-engines-build.lock
+	@echo "building llama-cpp-python in .venv-engines (about two minutes the first time) …"
+	@$(PYTHON) -m venv .venv-engines
+	@.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  -r requirements-engines-build.lock
+	@PATH="$(CURDIR)/.venv-engines/bin:$$PATH" \
+	  CMAKE_ARGS="-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O0 -DCMAKE_CXX_FLAGS=-O0 -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" \
+	  .venv-engines/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  --no-build-isolation -r requirements-engines.lock
+	@touch $@
+
+engines: .venv-engines/.ready ## a real inference engine for the tests of the advisor, in .venv-engines
 
 run: setup ## a simulated GB10 with daemon and API on port 9300 (PORT=…)
 	@$(BIN)/sparktune simulate --port $(PORT)
@@ -65,6 +80,8 @@ bench: setup ## measure everything the design has a budget for
 lock: ## renew the lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	printf 'cmake<4\nninja\nscikit-build-core[pyproject]>=0.9.2,<2\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements-engines-build.lock
+	printf 'llama-cpp-python[server]==0.2.90\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements-engines.lock
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results
+	rm -rf $(VENV) .venv-engines dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -16,13 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gguf_maker import write_model
-from sparktune import hardware, settings
+from passes import OFF, Published
 from sparktune.advice import judging
-from sparktune.advice.advisor import Advisor
 from sparktune.advice.model import Certainty, Finding, Rule, Severity
-from sparktune.kernel.root import Root
-from sparktune.logs import get_logger
-from sparktune.tuner import Tuner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,48 +28,12 @@ if TYPE_CHECKING:
 needs_root = pytest.mark.root
 NOBODY = 65534
 WORD = "tiger-swordfish-4711"
-OFF = 'require_gb10 = false\nmode = "report"\n'
 SERVE = (
     "import mmap, sys, time\n"
     "file = open(sys.argv[1], 'rb')\n"
     "kept = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if sys.argv[2] == 'mmap' else file.read()\n"
     "sum(kept[::4096]); file.close(); print(flush=True); time.sleep(100)\n"
 )
-
-
-class Published:
-    """Takes what is published, and runs the advisor as the daemon's loop does."""
-
-    def __init__(self, tmp_path: Path, root: Path = Path("/"), config: str = OFF) -> None:
-        self.report: AdviceReport | None = None
-        self.handlers: dict[int, Callable[[], None]] = {}
-        self.config = tmp_path / "sparktune.toml"
-        self.tmp_path = tmp_path
-        self.tuner = Tuner(hardware.detect(Root(root)), self.load(config), state_dir=tmp_path, repair=False)
-        self.advisor = Advisor(self.tuner, self, self.handlers.__setitem__, self.forget, get_logger())
-
-    def load(self, config: str) -> settings.Effective:
-        self.config.write_text(config)
-        return settings.load(self.config, host_names=("here",), environ={})
-
-    def publish_advice(self, report: AdviceReport) -> None:
-        self.report = report
-
-    def forget(self, descriptor: int) -> None:
-        self.handlers.pop(descriptor, None)
-
-    def run_pass(self) -> AdviceReport:
-        """One pass, with the children it started."""
-        self.advisor.configure()
-        self.advisor.swept()
-        until = time.monotonic() + 30
-        while self.advisor.due_s() is not None and time.monotonic() < until:
-            self.advisor.turn()
-            if self.handlers:
-                for descriptor in select.select(list(self.handlers), [], [], 0.05)[0]:
-                    self.handlers[descriptor]()
-        assert self.report is not None
-        return self.report
 
 
 @pytest.fixture
