@@ -237,6 +237,13 @@ def test_an_interface_is_known_by_index_and_found_under_any_name(machine: Machin
     assert is_still_there(machine.root, instance)
 
 
+@pytest.mark.parametrize("text", ["", "three", "9" * 70_000])
+def test_an_index_that_is_none_makes_it_unknown(text: str, machine: Machine) -> None:
+    machine.write(f"/sys/class/net/{NETDEV}/ifindex", text)
+    _, instance = identify_interface(machine.root, NETDEV)
+    assert not is_still_there(machine.root, instance)
+
+
 def test_an_interface_that_never_was_is_not_there(machine: Machine) -> None:
     _, instance = identify_interface(machine.root, "eth7")
     assert instance.endswith("=None")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
 
 
 _NOT_THERE = "None"
+_INDEX = re.compile(r"[0-9]{1,10}")
 _KINDS = ("diskseq:", "inode:", "ifindex:")
 
 
@@ -44,7 +46,7 @@ def identify_interface(root: Root, netdev: str) -> tuple[str, str]:
     path = root.resolve(f"/sys/class/net/{netdev}")
     directory = path.rpartition("/")[0]
     index = root.read(f"{path}/ifindex")
-    inode = None if index is None else _inode(root, path)
+    inode = _inode(root, path) if index is not None and _INDEX.fullmatch(index) else None
     return directory, f"ifindex:{directory}={_NOT_THERE if inode is None else f'{index}.{inode}'}"
 
 
@@ -53,7 +55,7 @@ def find_interface(root: Root, instance: str) -> tuple[str, int] | None:
     kind, _, rest = instance.partition(":")
     directory, _, number = rest.rpartition("=")
     index, _, inode = number.partition(".")
-    if kind != "ifindex" or not index.isdecimal():
+    if kind != "ifindex" or not _INDEX.fullmatch(index):
         return None
     for name in root.names(directory):
         if root.read(f"{directory}/{name}/ifindex") == index:
