@@ -276,10 +276,6 @@ class Machine:
             else:
                 return
 
-    def plug_cable(self, *, is_in: bool) -> None:
-        """Put the network cable in, or pull it out: the guest's interface gets or loses its carrier."""
-        self.monitor.execute("set_link", name=CABLE, up=is_in)
-
     def freeze_disk(self) -> Path:
         """The root disk as it is, to be the base of other guests; this one goes on in an overlay over it."""
         frozen = self._disk

@@ -1,0 +1,110 @@
+"""The fabric as found on a real RDMA core: Soft-RoCE's device, its GIDs and link, and what runs over it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vm.disks import wait_for_verdict
+from vm.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vm.guest import Guest
+
+NETDEV, RDMA = "enp1s0f0np0", "rocep1s0f0"
+GIDS = f"/sys/class/infiniband/{RDMA}/ports/1"
+MTU = f"roce.{NETDEV}.mtu"
+
+
+@pytest.fixture
+def linked(spark: Guest) -> Iterator[Guest]:
+    """The shared guest; afterwards its link and configuration are as they were."""
+    yield spark
+    spark.run(
+        f"rm -f /etc/sparktune.toml.d/60-fabric.toml; sparktune reload; ip link set {NETDEV} mtu 1500 up"
+    )
+    spark.run(f"ip address delete 10.0.3.1/24 dev {NETDEV}", check=False)
+    spark.wait_for_value(f"/sys/class/net/{NETDEV}/carrier", 1)
+
+
+def device_of(guest: Guest) -> dict[str, Any]:
+    """What `sparktune fabric --json` reports of the one device."""
+    report = json.loads(guest.run(["sparktune", "fabric", "--json"], check=False).out)
+    [found] = report["others"]
+    device: dict[str, Any] = found
+    return device
+
+
+def test_the_device_is_shown_with_its_interface_and_gids_as_the_kernel_has_them(linked: Guest) -> None:
+    device = device_of(linked)
+    assert (device["rdma"], device["netdev"]) == (RDMA, NETDEV)
+    assert (device["state"], device["link_layer"], device["carrier"]) == ("ACTIVE", "Ethernet", True)
+    index = device["gid_index"]
+    assert linked.cat(f"{GIDS}/gid_attrs/types/{index}") == "RoCE v2"
+    assert linked.cat(f"{GIDS}/gids/{index}") == device["gid"]
+    assert f"{device['ipv4']}/24" in device["addresses"]
+    linked.run(["ip", "address", "add", "10.0.3.1/24", "dev", NETDEV])
+    added = {gid["ipv4"] for gid in device_of(linked)["gids"]} - {gid["ipv4"] for gid in device["gids"]}
+    assert added == {"10.0.3.1"}
+
+
+def test_a_link_that_is_set_down_is_a_port_that_is_down_until_it_is_up_again(linked: Guest) -> None:
+    linked.run(["ip", "link", "set", NETDEV, "down"])
+    assert device_of(linked)["state"] == "DOWN"
+    linked.run(["ip", "link", "set", NETDEV, "up"])
+    linked.wait_until(lambda: device_of(linked)["state"] == "ACTIVE", "the port active")
+    linked.wait_for_state("ok")
+
+
+def configure(guest: Guest, text: str) -> None:
+    guest.put("/etc/sparktune.toml.d/60-fabric.toml", f"[roce]\n{text}\n")
+    guest.run(["sparktune", "reload"])
+
+
+@contextmanager
+def traffic(guest: Guest) -> Iterator[None]:
+    """An `ib_write_bw` of the guest with itself that holds its queue pairs, but is stopped."""
+    device = device_of(guest)
+    command = ["ib_write_bw", "-F", "-D", "300", "-s", "64", "-d", RDMA, "-x", str(device["gid_index"])]
+    server = guest.start_job(command)
+    guest.wait_until(lambda: guest.out("ss --tcp --listening --numeric | grep 18515 || true"), "ib_write_bw")
+    client = guest.start_job([*command, device["ipv4"]])
+
+    def holds() -> bool:
+        return "comm ib_write_bw" in guest.out(["rdma", "resource", "show", "qp"])
+
+    guest.wait_until(holds, "queue pairs")
+    client.kill(signal.SIGSTOP)
+    server.kill(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        client.end(signal.SIGKILL)
+        server.end(signal.SIGKILL)
+        guest.wait_until(lambda: not holds(), "no queue pairs")
+
+
+def read_mtu(guest: Guest) -> int:
+    """By the kernel's own file."""
+    return int(guest.cat(f"/sys/class/net/{NETDEV}/mtu"))
+
+
+def test_an_mtu_is_left_alone_while_a_perftest_holds_queue_pairs(linked: Guest) -> None:
+    configure(linked, "mtu = 4200")
+    assert read_mtu(linked) == 4200
+    with traffic(linked):
+        ledger = Ledger.open(linked)
+        linked.run(["ip", "link", "set", NETDEV, "mtu", "1500"])
+        found = wait_for_verdict(linked, MTU, "drift")
+        assert "queue pair" in found["reason"]
+        linked.run("sleep 11")  # longer than a sweep
+        assert read_mtu(linked) == 1500
+        assert "healed" not in {episode["action"] for episode in ledger.new()}
+    linked.run(["sparktune", "apply", MTU])
+    assert read_mtu(linked) == 4200
