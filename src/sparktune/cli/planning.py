@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparktune.cli.local import AREA_NAMES, area_notes, choose, is_hidden, is_supported
 from sparktune.errors import DaemonNotRunningError
-from sparktune.model import Note, Policy, ReadingKind, Value
+from sparktune.model import Note, Noticed, Policy, ReadingKind, Value
 from sparktune.snapshot import fetch
 
 if TYPE_CHECKING:
@@ -235,6 +235,8 @@ def _sort_rest(tuner: Tuner, rest: Sequence[Held]) -> tuple[list[Left], dict[str
         if reading.kind is ReadingKind.VALUE and reading.value == tunable.wanted:
             holding[tunable.area] = holding.get(tunable.area, 0) + 1
             continue
+        if reading.kind is not ReadingKind.VALUE:  # for the area to remark on it
+            tuner.engine.look(held, Noticed.REQUEST, heal=False)
         reason = reading.reason or _reason(tuner, held)
         left.append(
             Left(id=tunable.id, area=tunable.area, found=reading.value, wanted=tunable.wanted, reason=reason)
