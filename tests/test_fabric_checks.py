@@ -252,6 +252,9 @@ def test_unequal_mtus_are_told_with_whose_they_are() -> None:
         ("192.168.100.10/24", "192.168.101.11/24", twins.APART),
         ("nonsense", "192.168.101.11/24", twins.APART),
         ("10.0.0.1/99", "10.0.0.2/99", twins.APART),
+        ("10.0.0.²/24", "10.0.0.2/24", twins.APART),
+        ("9" * 65536 + ".0.0.1/24", "10.0.0.2/24", twins.APART),
+        ("10.0.0.999/24", "10.0.0.2/24", twins.APART),
     ],
 )
 def test_twins_want_a_subnet_each(first: str, second: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ ANNOUNCE_BEST = 2
 
 _ZEROCONF = "169.254."
 _MASK = 0xFFFFFFFF
+_ADDRESS = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?:/([0-9]{1,2}))?")
 
 
 def _cabled(fabric: Fabric, name: str) -> Port | Reading:
@@ -106,15 +108,14 @@ def _common(one: str, other: str) -> str:
 
 
 def _parse(address: str) -> tuple[int, int] | None:
-    text, _, prefix = address.partition("/")
-    octets = text.split(".")
-    if len(octets) != 4 or not all(one.isdigit() and int(one) < 256 for one in octets):  # noqa: PLR2004 - IPv4
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
         return None
-    length = int(prefix) if prefix.isdigit() else 32
+    octets, length = [int(one) for one in found.groups()[:4]], int(found[5] or 32)
     number = 0
     for one in octets:
-        number = number << 8 | int(one)
-    return (number, length) if length <= 32 else None  # noqa: PLR2004 - bits of an address
+        number = number << 8 | one
+    return (number, length) if max(octets) < 256 and length <= 32 else None  # noqa: PLR2004 - IPv4
 
 
 def zeroconf(fabric: Fabric, name: str) -> Reading:

@@ -120,5 +120,5 @@ def _ask_arp(root: Root, function: Function) -> Function:
 def _effective(root: Root, netdev: str, name: str) -> int | None:
     """The larger of the interface's value and that of `all`: Documentation/networking/ip-sysctl.rst."""
     texts = [root.read(f"{_CONF}/{scope}/{name}") or "" for scope in ("all", netdev)]
-    numbers = [int(text) for text in texts if text.isdigit() and len(text) < 10]  # noqa: PLR2004 - an int's
+    numbers = [int(text) for text in texts if text.isdecimal() and len(text) < 10]  # noqa: PLR2004 - an int's
     return max(numbers) if len(numbers) == len(texts) else None
