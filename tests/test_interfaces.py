@@ -271,6 +271,16 @@ def test_at_a_start_with_queue_pairs_nothing_disruptive_is_written_and_said_why(
     assert held(tuner, "roce.enP2p1s0f0np0.rx_ring").verdict is Verdict.OK, "the twin has no queue pairs"
 
 
+def test_what_belongs_to_the_port_waits_for_the_queue_pairs_of_its_twin_too(machine: Machine) -> None:
+    run_queue_pairs(machine)
+    tuner = machine.tune(ALL)
+    for name in ("pause_rx", "pause_tx", "pfc_priorities", "trust"):
+        one = held(tuner, f"roce.enP2p1s0f0np0.{name}")
+        assert one.verdict is Verdict.DRIFT
+        assert f"queue pairs of ib_write_bw[812] on {DEVICE}" in one.reason
+    assert held(tuner, "roce.enp1s0f1np1.trust").verdict is Verdict.OK, "the other port has none"
+
+
 def test_a_request_writes_it_all_the_same(machine: Machine) -> None:
     run_queue_pairs(machine)
     tuner = machine.tune(ALL)

@@ -18,7 +18,7 @@ from sparktune.kernel.attribute import describe_error
 from sparktune.kernel.netlink import RDMA, Netlink, attribute, attributes, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from sparktune.kernel.root import Root
 
@@ -137,6 +137,18 @@ class QueuePairs:
         pid = number(entry[_PID], size=4)
         comm = self._root.read(f"/proc/{pid}/comm") or "?"
         return QueuePair(f"{comm}[{pid}]", queue)
+
+
+class PortTraffic:
+    """The queue pairs of all functions that lead to one port: for what a write changes for all of them."""
+
+    def __init__(self, all_of: Sequence[QueuePairs]) -> None:
+        """Ask nothing yet."""
+        self._all_of = tuple(all_of)
+
+    def running(self) -> str:
+        """What the first of them says that has any; empty if none has."""
+        return next((said for one in self._all_of if (said := one.running())), "")
 
 
 def number_in(text: str) -> int:

@@ -13,7 +13,7 @@ from sparktune.fabric.naming import shell_word
 from sparktune.kernel.dcb import NOT_ANY
 from sparktune.kernel.identity import identify_directory
 from sparktune.kernel.netattribute import MTU, PRIORITIES, TRUST, TRUST_MAP, open_parameter
-from sparktune.kernel.queuepairs import QueuePairs
+from sparktune.kernel.queuepairs import PortTraffic, QueuePairs
 from sparktune.kernel.trafficclass import TrafficClass
 from sparktune.model import Note, Tunable
 from sparktune.tunables.area import Discovery
@@ -32,6 +32,8 @@ AREA = "roce"
 
 _RDMA = "/sys/class/infiniband"
 _SIDES = ("rx", "tx")
+_OF_PORT = frozenset({"pause", "pfc_priorities", "trust"})
+"""Registers of the port, not of the function (mlx5: PFCC, QPTS); changing PFC toggles the port's link."""
 
 _MTU_WHY = "RDMA packets carry 4096 bytes from an MTU of 4200 on, and 1024 at the usual 1500."
 _MTU_SOURCE = "kernel: include/rdma/ib_addr.h, iboe_get_mtu; rtnetlink(7), IFLA_MTU"
@@ -84,7 +86,7 @@ def declare(host: Host, settings: Settings, fabric: Fabric) -> Discovery:
     for function in fabric.everything:
         if not _is_selected(function, wanted):
             continue
-        tunables += _of_function(host.root, function, wanted)
+        tunables += _of_function(host.root, function, fabric.twin_of(function), wanted)
         notes += _of_owner(function, wanted)
     return Discovery(tunables=tuple(tunables), notes=tuple(dict.fromkeys(notes)))
 
@@ -94,10 +96,11 @@ def _is_selected(function: Function, wanted: RoceSettings) -> bool:
     return any(fnmatchcase(device, glob) for glob in wanted.devices)
 
 
-def _of_function(root: Root, function: Function, wanted: RoceSettings) -> Iterator[Tunable]:
+def _of_function(
+    root: Root, function: Function, twin: Function | None, wanted: RoceSettings
+) -> Iterator[Tunable]:
     if function.netdev:
-        traffic = QueuePairs(root, function.rdma.device) if function.rdma else None
-        make = _Maker(root, function, traffic)
+        make = _Maker(root, function, twin)
         if wanted.mtu != "off":
             yield make.mtu(wanted.mtu)
         yield from make.pauses(wanted.pause)
@@ -114,11 +117,13 @@ def _of_function(root: Root, function: Function, wanted: RoceSettings) -> Iterat
 class _Maker:
     """Makes the tunables of one interface."""
 
-    def __init__(self, root: Root, function: Function, traffic: QueuePairs | None) -> None:
-        """For this function."""
+    def __init__(self, root: Root, function: Function, twin: Function | None) -> None:
+        """For this function; pause, PFC and trust are the port's, and so also its twin's."""
         self._root = root
         self._function = function
-        self._traffic = traffic
+        pairs = [QueuePairs(root, one.rdma.device) for one in (function, twin) if one and one.rdma]
+        self._traffic = PortTraffic(pairs[:1] if function.rdma else ())
+        self._port_traffic = PortTraffic(pairs)
 
     def mtu(self, mtu: int) -> Tunable:
         """The MTU, with who owns it and what is to be changed there."""
@@ -185,7 +190,7 @@ class _Maker:
             source=texts[1],
             risk=texts[2],
             disruptive=disruptive,
-            traffic=self._traffic if disruptive else None,
+            traffic=(self._port_traffic if key in _OF_PORT else self._traffic) if disruptive else None,
             yields=yields,
             key=f"{AREA}.{key}",
             interfaces=touching(self._function),
