@@ -45,6 +45,7 @@ MEASURES = {
     "fabric": ("reading, discovering and verifying a fabric of 4 to 64 functions", "fabric", "measure"),
     "links": ("a new MTU until its verdict, and wake-ups with a flapping link", "links", "measure"),
     "idle": ("wake-ups and CPU of daemon, API and neighbours while nothing happens", "idle", "measure"),
+    "advice": ("a pass of the advisor, and the daemon with three engines running", "advice", "measure"),
     "memory": ("memory after the start, beside the neighbours", "memory", "measure"),
     "growth": ("memory after 100,000 drifts", "memory", "measure_growth"),
     "imports": ("what each import of the daemon costs", "imports", "measure"),

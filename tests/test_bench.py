@@ -56,6 +56,7 @@ def test_help_lists_every_measure() -> None:
         "sweep",
         "fabric",
         "idle",
+        "advice",
         "memory",
         "growth",
         "imports",

@@ -29,9 +29,13 @@ EVERY_S = 59.0
 SLICE_S = 0.002
 """At most about this long between two looks at the events."""
 REST_S = 0.01
+GRACE_S = 0.05
+"""A pass that is done within this never rests: events are answered between its slices, nothing is woken."""
 PYTHON_AGE_S = 600.0
 """A Python program that has loaded no engine ten minutes after its start is none."""
 MOST_SUSPECTS = 256
+MOST_PYTHONS = 32
+"""So many Python programs that may have an engine in them are looked at; a build machine starts thousands."""
 MOST_LINES = 20
 
 
@@ -73,6 +77,7 @@ class Advisor:
         self._suspects: dict[int, Suspect] = {}
         self._steps: Iterator[None] | None = None
         self._next_s = 0.0
+        self._began_s = 0.0
         self._due_s: float | None = None
         self._asking: tuple[Suspect, Asking] | None = None
         self._since: dict[tuple[int, int, str], str] = {}
@@ -90,6 +95,7 @@ class Advisor:
         if self._steps is None and now_s >= self._next_s:
             self._next_s = now_s + EVERY_S
             self._steps, self._due_s = self._pass(), now_s
+            self._began_s = now_s
 
     def configure(self) -> None:
         """The configuration changed: a pass with the next sweep."""
@@ -113,7 +119,8 @@ class Advisor:
             if next(self._steps, self) is self:
                 self._steps = self._due_s = None
             elif time.monotonic() - began_s >= SLICE_S:
-                self._due_s = time.monotonic() + REST_S
+                now_s = time.monotonic()
+                self._due_s = now_s + (REST_S if now_s - self._began_s > GRACE_S else 0.0)
                 return
 
     def close(self) -> None:
@@ -168,12 +175,18 @@ class Advisor:
         from sparktune.advice.recognition import name_of
 
         name = name_of(sketch.program, sketch.arguments)
-        if name is None or len(self._suspects) >= MOST_SUSPECTS:
-            self._suspects.pop(pid, None)
+        self._suspects.pop(pid, None)
+        if name is None or not self._has_room(named=name.kind is not None):
             return
         from sparktune.advice.examination import suspect
 
         self._suspects[pid] = suspect(sketch, name)
+
+    def _has_room(self, *, named: bool) -> bool:
+        if named:
+            return len(self._suspects) < MOST_SUSPECTS
+        pythons = sum(one.name.kind is None and one.engine is None for one in self._suspects.values())
+        return pythons < MOST_PYTHONS
 
     def _look_at(self, one: Suspect) -> bool:
         """Whether it is still worth looking at."""

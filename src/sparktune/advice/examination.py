@@ -113,6 +113,8 @@ def look_again(one: Suspect, proc: str, since: Since) -> bool:
             return False
         if start.starttime != one.sketch.start_ticks:
             return False
+        if one.engine is None and one.name.kind is None and not _has_library(one, process):
+            return True
         with as_user(status.uid):
             descriptors = deeds.read_descriptors(process)
         look = _Look(status, descriptors, deeds.read_sockets(process, descriptors or ()))
@@ -125,6 +127,12 @@ def look_again(one: Suspect, proc: str, since: Since) -> bool:
     finally:
         os.close(process)
     return True
+
+
+def _has_library(one: Suspect, process: int) -> bool:
+    """Whether a Python program has an engine loaded: the one question there is before anything else."""
+    lines = deeds.read_maps_lines(process)
+    return lines is not None and recognise(one.name, Deeds(read_maps(lines))) is not None
 
 
 def _recognise(one: Suspect, process: int, look: _Look) -> Engine | None:
