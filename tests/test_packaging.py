@@ -50,7 +50,13 @@ def test_it_depends_on_the_c_library_of_its_native_modules() -> None:
 
 
 def test_every_unit_is_packaged() -> None:
-    assert set(build.UNITS) == {path.name for path in (PROJECT / "systemd").iterdir()}
+    there = {path.name for path in (PROJECT / "systemd").iterdir()}
+    assert set(build.UNITS) == there - {"peers.conf"}
+
+
+def test_the_drop_in_for_peers_is_packaged_as_an_example() -> None:
+    installed = (PROJECT / "packaging/debian/install").read_text(encoding="utf-8").splitlines()
+    assert "peers.conf usr/share/sparktune" in installed
 
 
 def test_nothing_of_the_machine_gets_into_the_process() -> None:

@@ -129,7 +129,7 @@ def say(views: Sequence[View]) -> str:
         return ""
     holding = sum(view.reading.value == view.tunable.wanted for view in modes)
     mode = modes[0].tunable.wanted
-    return f"RDMA-CM default mode {mode} on {holding} of {len(modes)} ports; says nothing about NCCL"
+    return f"RDMA-CM default mode {mode} on {holding} of {len(modes)} ports (NCCL does not ask it)"
 
 
 def remark(views: Sequence[View]) -> tuple[Note, ...]:

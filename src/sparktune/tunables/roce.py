@@ -84,8 +84,8 @@ def inventory(host: Host, settings: Settings) -> object:
 
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
-    """What holds, part by part."""
-    said = (fabric.say(views), rdma_cm.say(views))
+    """What was set and holds, then what was found."""
+    said = (rdma_cm.say(views), fabric.say(views))
     return "; ".join(one for one in said if one) or f"{len(views)} looked at"
 
 
