@@ -53,4 +53,4 @@ def test_what_a_distribution_would_run_passes(other: Guest, deb: Path, name: str
     scratch = f"/var/tmp/{name}"  # noqa: S108
     other.run(f"mkdir {scratch}")
     environment = {"AUTOPKGTEST_TMP": scratch, "DEBIAN_FRONTEND": "noninteractive"}
-    other.run(f"cd /var/tmp/source && debian/tests/{name}", env=environment, limit_s=240)
+    other.run(f"cd /var/tmp/source && debian/tests/{name}", env=environment, limit_s=480)

@@ -27,7 +27,7 @@ from sparktune.snapshot import fetch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ANSWER_WITHIN_S = 30.0
+ANSWER_WITHIN_S = 120.0
 GRACE_S = 5.0
 _LOOK_EVERY_S = 0.02
 _EXIT_UNSUPPORTED = 5
@@ -216,7 +216,7 @@ class _Crew:
         return state != "unsupported" or not self._supported  # said first, then left: wait for both
 
     def _api_answers(self) -> bool:
-        connection = http.client.HTTPConnection("localhost", self._port, timeout=1.0)
+        connection = http.client.HTTPConnection("localhost", self._port, timeout=5.0)
         try:
             connection.request("HEAD", "/status")
             connection.getresponse()
