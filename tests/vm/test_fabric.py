@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NETDEV, RDMA = "enp1s0f0np0", "rocep1s0f0"
 GIDS = f"/sys/class/infiniband/{RDMA}/ports/1"
 MTU = f"roce.{NETDEV}.mtu"
+TOS = f"roce.{RDMA}.default_roce_tos"
 
 
 @pytest.fixture
@@ -65,6 +66,22 @@ def test_a_link_that_is_set_down_is_a_port_that_is_down_until_it_is_up_again(lin
 def configure(guest: Guest, text: str) -> None:
     guest.put("/etc/sparktune.toml.d/60-fabric.toml", f"[roce]\n{text}\n")
     guest.run(["sparktune", "reload"])
+
+
+def test_the_tos_of_rdma_cm_is_held_in_configfs_also_for_the_next_device(linked: Guest) -> None:
+    tos = f"/sys/kernel/config/rdma_cm/{RDMA}/ports/1/default_roce_tos"
+    before = linked.cat(tos)
+    configure(linked, "default_roce_tos = 104")
+    linked.wait_for_value(tos, 104)
+    linked.run(f"echo 8 > {tos}")
+    linked.wait_for_value(tos, 104)
+    linked.run(["rdma", "link", "delete", RDMA])
+    wait_for_verdict(linked, TOS, "absent")
+    linked.run(f"rdma link add {RDMA} type rxe netdev {NETDEV}")
+    wait_for_verdict(linked, TOS, "ok")
+    assert linked.cat(tos) == "104"
+    configure(linked, "")
+    linked.wait_for_value(tos, before)
 
 
 @contextmanager
