@@ -14,7 +14,7 @@ import pytest
 from sparktune.fabric.model import Presence
 from sparktune.kernel.fabric import read_fabric
 from sparktune.kernel.gids import read_gids
-from sparktune.kernel.ipv4 import ipv4_addresses, parse_addresses
+from sparktune.kernel.ipv4 import ipv4_addresses, parse_address
 from sparktune.kernel.root import Root
 from sparktune.simulate.chips import add_chips
 from sparktune.simulate.tree import build, set_carrier
@@ -304,29 +304,23 @@ def test_addresses_of_this_machine_come_from_its_kernel() -> None:
     assert heard.stdout == "[('lo', ('127.0.0.1/8', '192.0.2.1/30', '192.0.2.9/32'))]\n"
 
 
-def message(kind: int, body: bytes) -> bytes:
-    """A netlink message."""
-    return struct.pack("=IHHII", 16 + len(body), kind, 0, 1, 0) + body
-
-
 ADDRESS = struct.pack("=BBBBi", socket.AF_INET, 24, 0, 0, 7) + struct.pack(
     "=HH4s", 8, 2, bytes([10, 0, 0, 1])
 )
 
 
 def test_an_address_message_gives_index_and_address() -> None:
-    data = message(20, ADDRESS) + message(3, b"\0\0\0\0")
-    assert parse_addresses(data) == ([(7, "10.0.0.1/24")], True)
+    assert parse_address(ADDRESS) == (7, "10.0.0.1/24")
 
 
-@pytest.mark.parametrize("cut", range(len(message(20, ADDRESS))))
-def test_a_damaged_message_ends_the_list(cut: int) -> None:
-    assert parse_addresses(message(20, ADDRESS)[:cut])[0] == []
+@pytest.mark.parametrize("cut", range(len(ADDRESS)))
+def test_a_damaged_message_gives_none(cut: int) -> None:
+    assert parse_address(ADDRESS[:cut]) is None
 
 
 def test_another_family_is_no_ipv4_address() -> None:
     body = struct.pack("=BBBBi", socket.AF_INET6, 64, 0, 0, 7) + struct.pack("=HH16s", 20, 1, bytes(16))
-    assert parse_addresses(message(20, body)) == ([], False)
+    assert parse_address(body) is None
 
 
 def test_a_tree_without_interfaces_has_no_addresses(tmp_path: Path) -> None:

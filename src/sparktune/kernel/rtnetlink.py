@@ -9,6 +9,8 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sparktune.kernel.netlink import align, attributes
+
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR = 16, 17, 20, 21
 _IFLA_IFNAME = 3
@@ -16,7 +18,6 @@ _IFF_LOWER_UP = 0x10000
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
-_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _BUFFER_BYTES = 65536
 _QUEUE_BYTES = 1 << 20
 _SO_RCVBUFFORCE = 33
@@ -33,10 +34,6 @@ class LinkEvent:
 
     name: str
     carrier: bool | None
-
-
-def _align(length: int) -> int:
-    return (length + 3) & ~3
 
 
 class LinkWatch:
@@ -86,24 +83,18 @@ def link_events(data: bytes) -> list[LinkEvent]:
             events += _link_in(body, gone=kind == _RTM_DELLINK)
         elif kind in (_RTM_NEWADDR, _RTM_DELADDR):
             events += _address_in(body)
-        offset += _align(length)
+        offset += align(length)
     return events
 
 
 def _link_in(body: bytes, *, gone: bool) -> list[LinkEvent]:
     if len(body) < _LINK.size:
         return []
-    flags = _LINK.unpack_from(body)[3]
-    offset = _LINK.size
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if length < _ATTRIBUTE.size:
-            break
-        if kind == _IFLA_IFNAME:
-            name = os.fsdecode(body[offset + _ATTRIBUTE.size : offset + length].rstrip(b"\0"))
-            return [LinkEvent(name, None if gone else bool(flags & _IFF_LOWER_UP))]
-        offset += _align(length)
-    return []
+    name = dict(attributes(body[_LINK.size :])).get(_IFLA_IFNAME)
+    if name is None:
+        return []
+    up = bool(_LINK.unpack_from(body)[3] & _IFF_LOWER_UP)
+    return [LinkEvent(os.fsdecode(name.rstrip(b"\0")), None if gone else up)]
 
 
 def _address_in(body: bytes) -> list[LinkEvent]:
