@@ -16,7 +16,7 @@ from sparktune import __version__
 from sparktune.attribution import writer
 from sparktune.episodes import Episodes
 from sparktune.errors import SparktuneError, StoreError
-from sparktune.fabrics import AREA, build_fabric
+from sparktune.fabrics import build_fabric
 from sparktune.hardware import describe
 from sparktune.logs import DriftLog
 from sparktune.model import Action, Noticed
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from sparktune.fabric.model import Fabric
+    from sparktune.fabric.report import FabricReport
     from sparktune.hardware import Host
     from sparktune.history import History
     from sparktune.model import Cause, Drift, Episode
@@ -92,8 +92,7 @@ class Recorder:
         self._versions = 0
         self._status_head = ""
         self._shown_config: tuple[Effective, bool] | None = None
-        self._shown_fabric = ""
-        self._seen_fabric: tuple[Fabric, int, int] | None = None
+        self._shown_fabric: FabricReport | None = None
         self._conflicts = NOT_LOOKED
         self._advice = AdviceReport(looked_at=None, summary=NOT_ADVISED, findings=(), engines=(), ignored=())
         self._shown_advice: AdviceReport | None = None
@@ -276,8 +275,7 @@ class Recorder:
 
     def _begin_again(self) -> None:
         """Not everything of the last publication is on disk; perhaps the directory itself is gone."""
-        self._shown_hardware = self._shown_config = self._shown_advice = None
-        self._shown_fabric, self._seen_fabric = "", None
+        self._shown_hardware = self._shown_config = self._shown_advice = self._shown_fabric = None
         with suppress(SparktuneError):  # publishing will say why not
             make_directory(self._places.run_dir, 0o755)
 
@@ -322,19 +320,10 @@ class Recorder:
             self._shown_hardware = shown
 
     def _publish_fabric(self) -> None:
-        """Only what was found or concluded anew: to put the document together costs more than a sweep."""
-        held = [one.version for one in self._tuner.engine.held.values() if one.tunable.area == AREA]
-        seen = (self._tuner.fabric(), len(held), sum(held))
-        if (
-            self._seen_fabric is not None
-            and (seen[0] is self._seen_fabric[0])
-            and seen[1:] == self._seen_fabric[1:]
-        ):
-            return
-        shown = encode(build_fabric(self._tuner))
+        shown = build_fabric(self._tuner)
         if shown != self._shown_fabric:
-            self._publish_file("fabric", shown)
-        self._shown_fabric, self._seen_fabric = shown, seen
+            self._publish_file("fabric", encode(shown))
+            self._shown_fabric = shown
 
     def _publish_advice(self) -> None:
         if self._advice is not self._shown_advice:
