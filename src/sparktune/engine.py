@@ -1,6 +1,6 @@
 """read - judge - plan - record the original - write - read back - verdict: for any tunable of any area.
 
-Knows nothing about disks, CPUs or RDMA. Holds the only `except Exception` of the program, one per tunable,
+Knows nothing about disks, CPUs or RDMA. Holds an `except Exception` around each tunable,
 so that one broken attribute never costs the others.
 """
 
@@ -170,7 +170,7 @@ class Engine:
     def _guarded(self, held: Held, act: Callable[[Held], Answer | None]) -> Answer | None:
         try:
             return act(held)
-        except Exception as error:  # noqa: BLE001 - the only one: a broken attribute costs only itself
+        except Exception as error:  # noqa: BLE001 - a broken attribute costs only itself
             self.failures.append((held.tunable.id, error))
             reason = f"internal error, please report it: {type(error).__name__}: {error}"
             held.conclude(Verdict.FAILED, Reading(ReadingKind.FAILED, reason=reason), reason)

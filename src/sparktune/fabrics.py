@@ -11,8 +11,8 @@ from sparktune.remedy import remedy_for
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sparktune.fabric.report import VerdictName
     from sparktune.held import Held
+    from sparktune.snapshot import VerdictName
     from sparktune.tuner import Tuner
 
 AREA = "roce"

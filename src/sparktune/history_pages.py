@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sqlite3
+from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,7 +17,7 @@ from urllib.parse import quote
 
 from sparktune.errors import StoreError, UsageError
 from sparktune.history_file import SCHEMA_VERSION
-from sparktune.snapshot import Writer, timestamp
+from sparktune.snapshot import DOCUMENTED, Writer, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,6 @@ MOST_A_PAGE = 1_000
 _TIMEOUT_S = 2.0
 _CURSOR = re.compile(r"h([0-9a-f]{1,15})")
 _BASIC_CODE = 0xFF  # the low byte of an extended SQLite result code
-_DOCUMENTED: dict[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
-
 ActionName = Literal["applied", "healed", "reported", "left", "refused"]
 
 
@@ -38,7 +37,7 @@ ActionName = Literal["applied", "healed", "reported", "left", "refused"]
 class HistoryDrift:
     """One transition of one tunable, as it was recorded."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     tunable: str
     """The tunable's id."""
     wanted: int | str | None
@@ -57,7 +56,7 @@ class HistoryDrift:
 class HistoryEpisode:
     """Drifts of one area by one writer within 100 ms, as they were recorded."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     id: int
     """Rises with every episode; never used twice."""
     at: str
@@ -90,7 +89,7 @@ class HistoryEpisode:
 class HistoryPage:
     """Episodes, newest first."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     episodes: tuple[HistoryEpisode, ...]
     """At most `limit` of them."""
     next_cursor: str | None

@@ -22,7 +22,8 @@ HINT_NO_DAEMON = "is the daemon running? systemctl status sparktune"
 FRESH_SWEEPS = 3
 """A snapshot is fresh while it is at most this many sweeps old by CLOCK_MONOTONIC."""
 
-_DOCUMENTED: Mapping[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
+DOCUMENTED: Mapping[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
+"""How pydantic is to read the documents: a field is described below it, and there is no other."""
 
 VerdictName = Literal["ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"]
 StateName = Literal["ok", "drift", "degraded", "paused", "unsupported", "starting", "down"]
@@ -33,7 +34,7 @@ AreaState = Literal["ok", "drift", "contested", "blocked", "failed", "absent", "
 class HostSummary:
     """Which machine this is, in three words."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     name: str
     """Host name."""
     model: str
@@ -46,7 +47,7 @@ class HostSummary:
 class Checked:
     """How many tunables and checks stand where. `of` leaves out the absent and the unmanaged."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     hold: int
     """Read and as wanted; also while paused."""
     of: int
@@ -73,7 +74,7 @@ class Checked:
 class ConfigSummary:
     """Which configuration runs."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     sha256: str
     """Of the effective configuration."""
     on_disk: Literal["same", "changed"]
@@ -86,7 +87,7 @@ class ConfigSummary:
 class AreaSummary:
     """One area in one sentence."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     state: AreaState
     """The weightiest verdict in the area; `absent` if its selector matches nothing."""
     says: str
@@ -97,7 +98,7 @@ class AreaSummary:
 class NotHolding:
     """A tunable or check that does not hold."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     id: str
     """The tunable's id."""
     wanted: int | str | None
@@ -120,7 +121,7 @@ class NotHolding:
 class Writer:
     """Who made a drift, as much as everybody may see: no command line."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     kind: Literal["process", "kernel", "device", "unknown"]
     """A process, the kernel, the device, or unknown."""
     comm: str | None = None
@@ -145,7 +146,7 @@ class Writer:
 class DriftSummary:
     """An episode as `/status` and `/drift` show it."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     at: str
     """When it was noticed, RFC 3339 UTC."""
     area: str
@@ -174,7 +175,7 @@ class DriftSummary:
 class Notice:
     """Something to know that is no verdict."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     area: str
     """The area it belongs to; empty for the whole host."""
     level: Literal["warning", "info"]
@@ -189,7 +190,7 @@ class Notice:
 class Daemon:
     """The daemon that published this, and when it last looked."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     version: str
     """sparktune's version."""
     instance: str
@@ -214,7 +215,7 @@ class Daemon:
 class AdviceSummary:
     """What the advisor has to say, in one line. It never changes the state of the host."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     enabled: bool
     """Whether the configuration wants advice."""
     engines: int
@@ -235,7 +236,7 @@ NOT_ADVISED = AdviceSummary(enabled=True, engines=0, findings=0, warnings=0, say
 class EngineInfo:
     """A process of an inference engine, as much as everybody may see: no command line, no environment."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     pid: int
     """Process id."""
     kind: Literal["llama.cpp", "vLLM", "SGLang", "ollama"]
@@ -274,7 +275,7 @@ class EngineInfo:
 class Advice:
     """One finding about one process."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     rule: str
     """The rule's id, by which it can be silenced."""
     severity: Literal["info", "warning"]
@@ -303,7 +304,7 @@ class Advice:
 class AdviceReport:
     """What the inference engines on this host do to themselves, and what to do about it."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     looked_at: str | None
     """When the last look ended, RFC 3339 UTC; null before the first one."""
     summary: AdviceSummary
@@ -320,7 +321,7 @@ class AdviceReport:
 class Status:
     """What fits a screen."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     state: StateName
     """The state of the host."""
     summary: str
@@ -353,7 +354,7 @@ class Status:
 class LastDrift:
     """The latest drift of one tunable."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     at: str
     """When, RFC 3339 UTC."""
     found: int | str | None
@@ -368,7 +369,7 @@ class LastDrift:
 class TunableState:
     """One tunable or check, whole."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     id: str
     """`nvme.nvme0n1.read_ahead_kb`."""
     area: str
@@ -423,7 +424,7 @@ class TunableState:
 class Tunables:
     """All tunables and checks."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     instance: str
     """The daemon's instance, as in `/status`."""
     verified_at: str | None
@@ -436,7 +437,7 @@ class Tunables:
 class DriftReport:
     """What does not hold now, and the latest episodes."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     not_holding: tuple[NotHolding, ...]
     """All that does not hold."""
     episodes: tuple[DriftSummary, ...]
@@ -447,7 +448,7 @@ class DriftReport:
 class EvidenceItem:
     """One piece of evidence for or against this being a GB10."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     what: str
     """What was looked at."""
     found: str
@@ -460,7 +461,7 @@ class EvidenceItem:
 class ClusterInfo:
     """The CPUs of one kind."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     kind: Literal["performance", "efficiency", "uniform"]
     """Which kind."""
     name: str
@@ -477,7 +478,7 @@ class ClusterInfo:
 class Conflict:
     """A line of some file that sets what sparktune sets. Told, never changed."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     who: str
     """Who acts on the line: `udev rule`, `TuneD, profile hpc-compute`, `tune.service`."""
     unit: str | None
@@ -512,7 +513,7 @@ class Conflict:
 class Neighbour:
     """A tuner that is enabled and sets nothing of ours: no conflict."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     unit: str
     """Its systemd unit."""
     file: str
@@ -525,7 +526,7 @@ class Neighbour:
 class Conflicts:
     """Who else is told to set what sparktune sets, as far as files tell."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     looked_at: str | None
     """When the look ended, RFC 3339 UTC; null before the first one, and where nothing is tuned."""
     files: int
@@ -546,7 +547,7 @@ NOT_LOOKED = Conflicts(looked_at=None, files=0, found=(), neighbours=(), gaps=()
 class Hardware:
     """The machine and the evidence."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     verdict: Literal["gb10", "not-gb10"]
     """Whether this is a GB10."""
     evidence: tuple[EvidenceItem, ...]
@@ -581,7 +582,7 @@ class Hardware:
 class ConfigValue:
     """One effective value and the layer that set it."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     value: int | float | str | bool | list[str] | None
     """The value; durations in seconds."""
     layer: str
@@ -592,7 +593,7 @@ class ConfigValue:
 class ConfigReport:
     """The effective configuration with origins."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     sha256: str
     """Of the effective configuration."""
     on_disk: Literal["same", "changed"]
@@ -609,7 +610,7 @@ class ConfigReport:
 class Counters:
     """What `/metrics` counts beyond the state; published for the API process, not a path of its own."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     drifts: dict[str, dict[str, int]]
     """Drifts by area and action since the daemon started."""
     heal_us_buckets: tuple[tuple[int, int], ...]

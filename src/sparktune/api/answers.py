@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from starlette.responses import Response
 
-from sparktune.snapshot import StateName, encode
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_DOCUMENTED: dict[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
+from sparktune.snapshot import DOCUMENTED, StateName, encode
 
 ALLOWED = ("GET", "HEAD")
 JSON = "application/json"
@@ -23,7 +19,7 @@ JSON = "application/json"
 class Failure:
     """Why there is no answer."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     error: str
     """What was asked, and what stands against it."""
     hint: str
@@ -34,7 +30,7 @@ class Failure:
 class Health:
     """The daemon is alive and has looked lately."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     state: StateName
     """The state of the host: healthy means that the daemon looks, not that everything holds."""
     age_s: float
@@ -45,7 +41,7 @@ class Health:
 class Index:
     """What there is to ask."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     version: str
     """sparktune's version."""
     paths: dict[str, str]

@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sparktune.fabric.model import Fabric, Function, Gid, Owner, OwnerKind, Port, Presence, RdmaPort
+from sparktune.snapshot import DOCUMENTED, VerdictName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-_DOCUMENTED: Mapping[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
-
-VerdictName = Literal["ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"]
 
 _WEIGHT = ("failed", "blocked", "contested", "drift", "paused", "ok", "unmanaged", "absent")
 _QUIET = frozenset({"ok", "absent", "unmanaged"})
@@ -34,7 +31,7 @@ _DO = {
 class FabricFinding:
     """A tunable or check of a function or port that does not hold."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     id: str
     """The tunable's id."""
     verdict: VerdictName
@@ -53,7 +50,7 @@ class FabricFinding:
 class OwnerReport:
     """Who configures an interface."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     kind: Literal["netplan", "NetworkManager", "systemd-networkd", "nobody", "unknown"]
     """The program; `unknown`: who looked may not read the files that may tell."""
     file: str
@@ -68,7 +65,7 @@ class OwnerReport:
 class GidReport:
     """A filled entry of a GID table."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     index: int
     """Its place in the table."""
     gid: str
@@ -85,7 +82,7 @@ class GidReport:
 class FunctionReport:
     """One function: a twin of a port, or another RDMA device."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     name: str
     """The interface, else the RDMA device, else the PCI address."""
     bdf: str
@@ -142,7 +139,7 @@ class FunctionReport:
 class PortReport:
     """A QSFP port and its twins."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     name: str
     """phys_port_name: `p0`."""
     cabled: bool
@@ -157,7 +154,7 @@ class PortReport:
 class FabricReport:
     """The fabric of this machine."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     presence: Literal["present", "powered-down", "none"]
     """Whether there are functions, and why not."""
     summary: str

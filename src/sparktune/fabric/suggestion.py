@@ -6,14 +6,14 @@ from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annot
 from dataclasses import dataclass
 from typing import ClassVar
 
-_DOCUMENTED: Mapping[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
+from sparktune.snapshot import DOCUMENTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """A variable to set."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     name: str
     """`NCCL_IB_HCA`."""
     value: str
@@ -26,7 +26,7 @@ class Setting:
 class Removal:
     """A variable that must not be set."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     name: str
     """`NCCL_IB_GID_INDEX`."""
     reason: str
@@ -37,7 +37,7 @@ class Removal:
 class Problem:
     """Something that makes NCCL hang or die with any variables."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     what: str
     """What is wrong, and on what."""
     do: str
@@ -48,7 +48,7 @@ class Problem:
 class Suggestion:
     """The environment of NCCL and UCX on this node now, or why there is none."""
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = _DOCUMENTED
+    __pydantic_config__: ClassVar[Mapping[str, object]] = DOCUMENTED
     fit: bool
     """Whether NCCL can work over this fabric as it is."""
     nccl_version: str
