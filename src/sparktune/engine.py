@@ -80,8 +80,12 @@ class Engine:
         policy: Policy,
         layers: dict[str, str],
         device: str | None = None,
+        patience_s: float = 0.0,
     ) -> Adoption:
-        """Take over what a discovery found in an area (or of one device in it); reads and writes nothing."""
+        """Take over what a discovery found in an area (or of one device in it); reads and writes nothing.
+
+        What is there and was not found is let go, once no discovery has found it for `patience_s`.
+        """
         found = {tunable.id: tunable for tunable in tunables}
         mine = {
             id_: held
@@ -91,7 +95,8 @@ class Engine:
         missing = [held for id_, held in mine.items() if id_ not in found]
         added = [self._take(tunable, policy, layers) for tunable in found.values()]
         left = [held for held in missing if not self._is_there(held)]
-        released = [held for held in missing if held not in left]
+        now_s = time.monotonic()
+        released = [held for held in missing if held not in left and held.miss(now_s) >= patience_s]
         for held in left:
             self._leave(held)
         for held in released:
@@ -119,8 +124,13 @@ class Engine:
             old.forgive()
             old.contest.end()
         old.tunable, old.policy, old.layer, old.left, old.armed = tunable, policy, layer, "", None
+        old.missed_s = None
         old.version += 1
         return None
+
+    def areas_in_doubt(self) -> set[str]:
+        """Areas with tunables that the last discovery did not find, and that may be leaving."""
+        return {held.tunable.area for held in self.held.values() if held.missed_s is not None}
 
     def _is_there(self, held: Held) -> bool:
         """Whether its device is; what never was a device (an offline CPU's state) cannot have left."""
@@ -130,7 +140,7 @@ class Engine:
     def _leave(self, held: Held) -> None:
         held.tunable.attribute.close()
         if not held.left:
-            held.left = timestamp()
+            held.left, held.missed_s = timestamp(), None
             held.conclude(Verdict.ABSENT, Reading(ReadingKind.ABSENT), f"left at {held.left}")
         gone = [id_ for id_, other in self.held.items() if other.left]
         for id_ in gone[:-_MOST_ABSENT]:

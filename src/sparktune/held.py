@@ -33,6 +33,7 @@ class Held:
         armed: what to write at once when somebody wrote; None while that takes a closer look.
         version: counts every change that a reader of the snapshot can see.
         left: when its device left, as people read it; empty while it is there.
+        missed_s: since when no discovery has found it although its device is there (CLOCK_MONOTONIC).
         refused: wanted, found, verdict and reason of a write; not tried again until one of them changes.
     """
 
@@ -48,6 +49,7 @@ class Held:
     last_drift: LastDrift | None = None
     version: int = 0
     left: str = ""
+    missed_s: float | None = None
     armed: bytes | None = None
     refused: tuple[Value | None, Value | None, Verdict, str] | None = None
 
@@ -72,6 +74,12 @@ class Held:
         if verdict is not Verdict.OK:
             self.armed = None
         return True
+
+    def miss(self, now_s: float) -> float:
+        """A discovery did not find it; for how many seconds none has."""
+        if self.missed_s is None:
+            self.missed_s = now_s
+        return now_s - self.missed_s
 
     def forgive(self) -> None:
         """Forget refusals: value, device or configuration changed, so trying again makes sense."""

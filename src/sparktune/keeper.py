@@ -76,7 +76,7 @@ class Keeper:
     ) -> None:
         """Find some areas' tunables anew, apply what is new, put back what is no longer managed."""
         before = {id_ for id_, held in self.engine.held.items() if held.left}
-        adoptions = self.tuner.discover(names, device)
+        adoptions = self.tuner.discover(names, device, patient=True)
         left = Counter(
             (held.tunable.area, held.tunable.device)
             for adoption in adoptions

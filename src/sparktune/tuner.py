@@ -108,30 +108,45 @@ class Tuner:
         capped = policy is Policy.ENFORCE and self.settings.mode == "report"
         return Policy.REPORT if capped else policy
 
-    def discover(self, names: Iterable[str] | None = None, device: str | None = None) -> list[Adoption]:
-        """Find the tunables of some areas, or of one device in them, and hand them to the engine."""
-        chosen = set(names) if names is not None else None
-        return [self._discover(area, device) for area in AREAS if chosen is None or area.name in chosen]
+    def discover(
+        self, names: Iterable[str] | None = None, device: str | None = None, *, patient: bool = False
+    ) -> list[Adoption]:
+        """Find the tunables of some areas, or of one device in them, and hand them to the engine.
 
-    def _discover(self, area: Area, device: str | None) -> Adoption:
+        `patient`: the configuration is the same, so what is no longer found may only be about to leave.
+        """
+        chosen = set(names) if names is not None else None
+        return [
+            self._discover(area, device, area.patience_s if patient else 0.0)
+            for area in AREAS
+            if chosen is None or area.name in chosen
+        ]
+
+    def _discover(self, area: Area, device: str | None, patience_s: float) -> Adoption:
+        # First: what changes while the area is looked at differs from it, and the next sweep looks again.
+        inventory = area.inventory(self.host, self.settings)
         found = area.discover(self.host, self.settings, device)
         self._noted_s = float("-inf")
         if device is None or area.name not in self.areas:
             self.areas[area.name] = AreaFacts(absent=found.absent, notes=found.notes, fabric=found.fabric)
-            self._inventory[area.name] = area.inventory(self.host, self.settings)
+            self._inventory[area.name] = inventory
         policy, layers = self.policy(area), dict(self.effective.origins)
-        return self.engine.adopt(area.name, found.tunables, policy=policy, layers=layers, device=device)
+        return self.engine.adopt(
+            area.name, found.tunables, policy=policy, layers=layers, device=device, patience_s=patience_s
+        )
 
     def release(self) -> list[Outcome]:
         """Put back what this configuration no longer manages."""
         return [] if self.switched_off else self.engine.release()
 
     def changed_areas(self) -> list[str]:
-        """Areas whose inventory differs from their last discovery's: an event was lost, or never sent."""
+        """Areas to discover anew: an event was lost or never sent, or a device may only have been leaving."""
+        in_doubt = self.engine.areas_in_doubt()
         return [
             area.name
             for area in AREAS
-            if area.inventory(self.host, self.settings) != self._inventory.get(area.name)
+            if area.name in in_doubt
+            or area.inventory(self.host, self.settings) != self._inventory.get(area.name)
         ]
 
     def areas_of(self, subsystem: str) -> list[str]:

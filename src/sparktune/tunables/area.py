@@ -67,6 +67,8 @@ class Area:
         inventory: a value that differs when discovery would; the net under lost events; cheap.
         say: one sentence for the status, about tunables that were judged.
         remark: notes about tunables that were judged; most areas have none.
+        patience_s: for how long events alone do not make the engine let go of what is there and is no longer
+            found: for areas that find devices by way of others, which they lose before they leave.
     """
 
     name: str
@@ -77,3 +79,4 @@ class Area:
     inventory: Callable[[Host, Settings], object]
     say: Callable[[Host, Settings, Sequence[View]], str]
     remark: Callable[[Sequence[View]], tuple[Note, ...]] = lambda _views: ()
+    patience_s: float = 0.0

@@ -23,6 +23,11 @@ AREA = "nvme"
 LARGE_KB = 16384
 _SHOWN = 4
 
+_PATIENCE_S = 5.0
+"""Longer than a busy machine takes from the first to the last step of a removal. A mapped device lets go of
+what it stood on, its bdi is told to be removed, and only then it leaves /sys/block. Source: kernel,
+6.1.15, drivers/md/dm.c, __dm_destroy; block/genhd.c, del_gendisk."""
+
 _WHY = "Sequential loading of model files waits less for the disk when the kernel reads further ahead."
 _SOURCE = "kernel: Documentation/ABI/stable/sysfs-block, queue/read_ahead_kb; the value is the users' advice"
 _RISK = (
@@ -161,8 +166,11 @@ def observe(host: Host, settings: Settings) -> tuple[Note, ...]:
 
 def inventory(host: Host, settings: Settings) -> object:
     """What, when it changes, calls for a new discovery even if no event was seen."""
-    mounts = read_table(host.root) if settings.nvme.paths else b""
-    return host.root.inodes("/sys/block"), mounts
+    root = host.root
+    mounts = read_table(root) if settings.nvme.paths else b""
+    disks = root.inodes("/sys/block")
+    stacked = [name for name, _ in disks if settings.nvme.stacked and _STACKED.fullmatch(name)]
+    return disks, [root.names(f"/sys/block/{name}/slaves") for name in stacked], mounts
 
 
 def say(host: Host, settings: Settings, views: Sequence[View]) -> str:
@@ -190,4 +198,5 @@ AREA_NVME = Area(
     observe=observe,
     inventory=inventory,
     say=say,
+    patience_s=_PATIENCE_S,
 )
