@@ -106,6 +106,7 @@ def make_advice() -> AdviceReport:
         mapped_bytes=63 << 30,
         resident_bytes=60 << 30,
         rdma=False,
+        queue_pairs=None,
         unreadable=(),
     )
     finding = Advice(

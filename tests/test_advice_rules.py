@@ -138,6 +138,7 @@ EVIDENCE = st.builds(
     Evidence,
     models=st.none() | st.lists(FILES, max_size=3).map(tuple),
     uverbs=st.none() | st.sampled_from([(), ("/dev/infiniband/uverbs0",)]),
+    queue_pairs=st.none() | st.sampled_from([0, 1, 16]),
     gpu=st.none() | st.booleans(),
     connections=st.none() | st.lists(CONNECTIONS, max_size=4).map(tuple),
     affinity=st.none() | CPUS,

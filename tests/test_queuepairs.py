@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from peers_of_netlink import DONE, Kernel, Request, attribute, error, message, u8, u32
 from sparktune.kernel.netlink import RDMA, Netlink
-from sparktune.kernel.queuepairs import QueuePairs
+from sparktune.kernel.queuepairs import Holders, QueuePairs, find_holders
 from sparktune.kernel.root import Root
 
 if TYPE_CHECKING:
@@ -130,6 +130,39 @@ def test_whatever_an_entry_is_it_is_told_in_words(data: bytes) -> None:
 
     with TemporaryDirectory() as directory:
         assert isinstance(asking(Path(directory), attribute(20, data))[0].running(), str)
+
+
+# -- who holds them ------------------------------------------------------------------------------------------
+
+
+def holders(path: Path, *entries: bytes, fails: int = 0) -> Holders | None:
+    kernel = asking(path, *entries, fails=fails)[1]
+    return find_holders(RealRoot(path), Netlink(RDMA, kernel.open))
+
+
+def test_they_are_counted_for_processes_though_the_kernel_names_threads(tmp_path: Path) -> None:
+    (tmp_path / "proc/815").mkdir(parents=True)
+    (tmp_path / "proc/815/status").write_text("Name:\tNCCL Service 0\nTgid:\t812\nPid:\t815\n")
+    (tmp_path / "proc/812").mkdir()
+    (tmp_path / "proc/812/comm").write_text("python3\n")
+    entries = [*OWN, entry(90, RC, pid=812), entry(91, RC, pid=815), entry(92, RC, kernel="rpcrdma")]
+    assert holders(tmp_path, *entries) == Holders({812: 2})
+    assert asking(tmp_path, entry(91, RC, pid=815))[0].owners() == {"python3[812]"}
+
+
+def test_those_of_threads_that_ended_are_nobodys(tmp_path: Path) -> None:
+    assert holders(tmp_path, entry(90, RC), entry(91, RC, pid=812)) == Holders({812: 1}, orphans=1)
+
+
+def test_what_the_kernel_refuses_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="not permitted"):
+        holders(tmp_path, fails=errno.EPERM)
+
+
+def test_without_a_device_nobody_is_asked(tmp_path: Path) -> None:
+    kernel = Kernel(lambda _: None)
+    assert find_holders(RealRoot(tmp_path), Netlink(RDMA, kernel.open)) is None
+    assert kernel.asked == []
 
 
 # -- how often it is asked -----------------------------------------------------------------------------------

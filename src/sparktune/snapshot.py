@@ -267,6 +267,8 @@ class EngineInfo:
     """How much of that is resident; null: not known."""
     rdma: bool | None
     """Whether it has an RDMA device open; null: not known."""
+    queue_pairs: int | None
+    """How many RDMA queue pairs it has; null: not known, or not asked, as no engine has a device open."""
     unreadable: tuple[str, ...]
     """What could not be read of it, and why."""
 

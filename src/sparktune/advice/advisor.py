@@ -144,6 +144,8 @@ class Advisor:
             if not self._look_at(one):
                 del self._suspects[pid]
             yield
+        self._count_queue_pairs()
+        yield
         if self._root.is_real:
             self._ask_next()
         yield
@@ -197,6 +199,12 @@ class Advisor:
             return False
         age_s = read_uptime_s(self._root) - started_s(one.sketch)
         return one.engine is not None or one.name.kind is not None or age_s < PYTHON_AGE_S
+
+    def _count_queue_pairs(self) -> None:
+        if any(one.engine is not None for one in self._suspects.values()):
+            from sparktune.advice.queue_pairs import count_queue_pairs
+
+            count_queue_pairs(self._root, self._suspects.values())
 
     def _read_ahead_since(self, device: str) -> float | None:
         from sparktune.advice.surroundings import read_ahead_since

@@ -188,7 +188,8 @@ class Evidence:
     Attributes:
         models: model files that it has mapped or open, the largest first.
         uverbs: `/dev/infiniband/uverbs*` devices that it has open.
-        queue_pairs: how many RDMA queue pairs the kernel counts for it.
+        queue_pairs: how many RDMA queue pairs the kernel counts for it; None also where nobody asked, because
+            no engine has a device open.
         gpu: whether it has a GPU device open.
         listening: TCP ports it listens on, those beyond loopback only in `listening_beyond`.
         listening_beyond: TCP ports on which others than this machine can reach it.
@@ -218,6 +219,16 @@ class Evidence:
     rss_bytes: int | None = None
     threads: int | None = None
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def rdma(self) -> bool | None:
+        """Whether it moves data over RDMA: by its queue pairs; by open devices where those are not counted.
+
+        A device is open before anything goes over it, and stays open where all went over TCP after all.
+        """
+        if self.queue_pairs is not None:
+            return self.queue_pairs > 0
+        return None if self.uverbs is None else bool(self.uverbs)
 
     @property
     def remote(self) -> tuple[Connection, ...]:

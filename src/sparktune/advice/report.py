@@ -108,6 +108,7 @@ def _engine(one: Suspect) -> EngineInfo:
         if one.answer.models is None
         else _add(file.resident_bytes or 0 for file in files or ()),
         rdma=None if evidence.uverbs is None else bool(evidence.uverbs),
+        queue_pairs=evidence.queue_pairs,
         unreadable=evidence.unreadable,
     )
 

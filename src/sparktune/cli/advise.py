@@ -105,6 +105,8 @@ def _show_engine(screen: Screen, engine: dict[str, Any]) -> None:
     screen.tell("known", f"by: {'; '.join(engine['signs'])}", indent=2, column=_COLUMN)
     if engine["model"]:
         screen.tell("model", engine["model"] + _say_mapped(engine), indent=2, column=_COLUMN)
+    if engine["rdma"] or engine["queue_pairs"]:
+        screen.tell("rdma", _say_rdma(engine), indent=2, column=_COLUMN)
     for gap in engine["unreadable"]:
         screen.tell("unseen", gap, indent=2, column=_COLUMN)
 
@@ -114,6 +116,13 @@ def _say_mapped(engine: dict[str, Any]) -> str:
     if mapped is None or resident is None:
         return ""
     return f"; {_size(mapped)} mapped, {_size(resident)} resident" if mapped else "; not mapped"
+
+
+def _say_rdma(engine: dict[str, Any]) -> str:
+    pairs = engine["queue_pairs"]
+    if pairs is None:
+        return "a device is open; queue pairs not known"
+    return f"{pairs} queue pair{'' if pairs == 1 else 's'}" if pairs else "a device is open, no queue pair"
 
 
 def _size(count: int) -> str:

@@ -2,15 +2,19 @@
 
 Every mlx5 device has queue pairs of its own that carry no traffic of anybody: ib_core's GSI one for
     connection management, and mlx5_ib's for memory registration. They are told by their kernel owner and are
-    not counted. Sources: include/uapi/rdma/rdma_netlink.h, drivers/infiniband/core/nldev.c
-    (fill_res_qp_entry, fill_res_name_pid), core/mad.c, hw/mlx5/umr.c; rdma-resource(8).
+    not counted. The kernel remembers which *thread* made a queue pair (core/restrack.c,
+    rdma_restrack_set_name: `current`) and tells its number where others tell a pid. Sources:
+    include/uapi/rdma/rdma_netlink.h, drivers/infiniband/core/nldev.c (fill_res_qp_entry,
+    fill_res_name_pid), core/mad.c, hw/mlx5/umr.c; rdma-resource(8).
 """
 
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +33,8 @@ _LOCAL_NUMBER, _TYPE, _PID, _KERNEL_NAME = 21, 26, 28, 29  # RDMA_NLDEV_ATTR_RES
 _MANAGEMENT = frozenset({0, 1})  # IB_QPT_SMI, IB_QPT_GSI: queue pairs 0 and 1
 _DRIVERS = frozenset({"ib_core", "mlx5_ib", "mlx5_core"})
 
+_CLASS = "/sys/class/infiniband"
+_GROUP = re.compile(r"^Tgid:\s*(\d{1,10})$", re.MULTILINE)
 _ASKED_AGAIN_S = 60.0
 
 
@@ -37,12 +43,55 @@ class QueuePair:
     """A queue pair that may carry somebody's data.
 
     Attributes:
-        owner: `ib_write_bw[812]`; the kernel module's name; `a process that ended`.
+        thread: the thread that made it, by its number in our pid namespace; None: a kernel module's, or the
+            thread has ended.
+        name: the kernel module's, in a tree the process's; empty: not told.
         number: its number on this device.
     """
 
-    owner: str
+    thread: int | None
+    name: str
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """Which processes hold queue pairs, over all RDMA devices.
+
+    Attributes:
+        of: how many each process has, by its pid.
+        orphans: how many there are of threads that have ended: their process may live.
+    """
+
+    of: dict[int, int]
+    orphans: int = 0
+
+
+def find_holders(root: Root, netlink: Netlink | None = None) -> Holders | None:
+    """Who holds queue pairs now; None: there is no RDMA device here.
+
+    The kernel asks the firmware about each queue pair (nldev.c, fill_res_qp_entry_query), so this is for
+    once a minute.
+
+    Raises:
+        OSError: as the kernel gave it.
+    """
+    devices = root.names(_CLASS)
+    if not devices:
+        return None
+    pairs = [pair for device in devices for pair in QueuePairs(root, device, netlink).find()]
+    threads = Counter(pair.thread for pair in pairs if pair.thread is not None)
+    of: Counter[int] = Counter()
+    for thread, count in threads.items():
+        of[process_of(root, thread)] += count
+    orphans = sum(pair.thread is None and not pair.name for pair in pairs)
+    return Holders(dict(of), orphans)
+
+
+def process_of(root: Root, thread: int) -> int:
+    """The process that a thread belongs to (proc_pid_status(5), Tgid); its own number where none is told."""
+    found = _GROUP.search(root.read(f"/proc/{thread}/status") or "")
+    return int(found[1]) if found else thread
 
 
 class QueuePairs:
@@ -80,30 +129,38 @@ class QueuePairs:
 
     def owners(self) -> frozenset[str]:
         """Who holds queue pairs on it now: `python3[812]`. Raises OSError as the kernel gave it."""
-        return frozenset(pair.owner for pair in self._find())
+        return frozenset(self._owner(pair) for pair in self.find())
 
     def _describe(self) -> str:
-        if not self._root.exists(f"/sys/class/infiniband/{self._device}"):
+        if not self._root.exists(f"{_CLASS}/{self._device}"):
             return ""
         try:
-            first = next(iter(self._find()), None)
+            first = next(iter(self.find()), None)
         except OSError as error:
             why = describe_error(error, "ask for queue pairs")
             return (
                 f"whether there are queue pairs on {self._device} cannot be told ({why}): taken for existing"
             )
-        return "" if first is None else f"queue pairs of {first.owner} on {self._device}"
+        return "" if first is None else f"queue pairs of {self._owner(first)} on {self._device}"
 
-    def _find(self) -> Iterator[QueuePair]:
+    def _owner(self, pair: QueuePair) -> str:
+        """`ib_write_bw[812]`; the kernel module's name; `a process that ended`."""
+        if pair.thread is None:
+            return pair.name or "a process that ended"
+        process = process_of(self._root, pair.thread)
+        return f"{pair.name or self._root.read(f'/proc/{process}/comm') or '?'}[{process}]"
+
+    def find(self) -> Iterator[QueuePair]:
+        """The queue pairs on it that may carry somebody's data. Raises OSError as the kernel gave it."""
         return self._listed() if self._root.is_real else self._in_tree()
 
     def _in_tree(self) -> Iterator[QueuePair]:
         """A tree's `netlink/qps`: `pid comm number` a line; no file means none. Raises OSError (EBADMSG)."""
-        text = self._root.read(f"/sys/class/infiniband/{self._device}/netlink/qps") or ""
+        text = self._root.read(f"{_CLASS}/{self._device}/netlink/qps") or ""
         for line in text.splitlines():
             pid, _, rest = line.strip().partition(" ")
             comm, _, queue = rest.rpartition(" ")
-            yield QueuePair(f"{comm}[{pid}]", number_in(queue))
+            yield QueuePair(number_in(pid), comm, number_in(queue))
 
     def _listed(self) -> Iterator[QueuePair]:
         index = self._index()
@@ -131,12 +188,10 @@ class QueuePairs:
         kernel = entry.get(_KERNEL_NAME, b"").rstrip(b"\0").decode(errors="replace")
         if kernel:
             kind = entry.get(_TYPE, b"\xff")[:1]
-            return None if kernel in _DRIVERS or kind[0] in _MANAGEMENT else QueuePair(kernel, queue)
-        if _PID not in entry:  # its process is a zombie: its queue pairs may still be in use
-            return QueuePair("a process that ended", queue)
-        pid = number(entry[_PID], size=4)
-        comm = self._root.read(f"/proc/{pid}/comm") or "?"
-        return QueuePair(f"{comm}[{pid}]", queue)
+            return None if kernel in _DRIVERS or kind[0] in _MANAGEMENT else QueuePair(None, kernel, queue)
+        # Without a pid its thread is dead: its queue pairs may still be in use.
+        thread = number(entry[_PID], size=4) if _PID in entry else None
+        return QueuePair(thread, "", queue)
 
 
 class PortTraffic:

@@ -1,6 +1,7 @@
 """vLLM and SGLang over several nodes: whether they use RDMA, and whether NCCL may use all of the fabric.
 
-Open uverbs devices outrank every variable: who has them open uses RDMA, whatever its environment says.
+Queue pairs outrank open uverbs devices, and both every variable: who has them uses RDMA, whatever its
+environment says. A device that is open without a queue pair is a weaker sign: then it is information only.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparktune.advice.model import Certainty, EngineKind, Rule, Severity
-from sparktune.advice.rules.groups import computes, is_clustered, nodes, ranks, to_other_nodes
+from sparktune.advice.rules.groups import computes, is_clustered, nodes, ranks, to_other_nodes, without_rdma
 from sparktune.advice.rules.saying import find
 from sparktune.fabric.model import Presence
 from sparktune.wording import plain
@@ -24,7 +25,7 @@ _SHOWN = 3
 def _judge_rdma(
     engine: Engine, evidence: Evidence, model: ModelFacts | None, host: HostFacts
 ) -> Finding | None:
-    if engine.kind not in (EngineKind.VLLM, EngineKind.SGLANG) or evidence.uverbs != ():
+    if engine.kind not in (EngineKind.VLLM, EngineKind.SGLANG) or evidence.rdma is not False:
         return None
     if not computes(engine, evidence, host) or not is_clustered(engine, evidence, host):
         return None
@@ -33,15 +34,16 @@ def _judge_rdma(
     return find(
         RDMA,
         engine,
+        severity=Severity.INFO if evidence.uverbs else None,
         what=(
-            f"works with other nodes ({_peers(engine, evidence, host)}) and has no RDMA device "
-            f"open{_cause(engine)}"
+            f"works with other nodes ({_peers(engine, evidence, host)}) and has "
+            f"{without_rdma(evidence)}{_cause(engine)}"
         ),
         why=(
             "tensors go through TCP and the CPU of both nodes: latency in every layer, and a fraction of "
             "the 200 Gb/s"
         ),
-        do=_do(engine, host),
+        do=("if that stays so once it serves: " if evidence.uverbs else "") + _do(engine, host),
     )
 
 
@@ -97,9 +99,10 @@ RDMA = Rule(
     severity=Severity.WARNING,
     looks_for="vLLM or SGLang over several nodes without RDMA.",
     evidence=(
-        "Connections with other machines, and not one open /dev/infiniband/uverbs*; the command line only "
-        "where connections cannot be read; NCCL_IB_DISABLE and NCCL_NET explain it. Who has uverbs open is "
-        "never reported."
+        "Connections with other machines, and no RDMA queue pair of the process (RDMA netlink); where those "
+        "cannot be counted, not one open /dev/infiniband/uverbs*. The command line only where connections "
+        "cannot be read; NCCL_IB_DISABLE and NCCL_NET explain it. Who has queue pairs is never reported; a "
+        "device open without one is information only."
     ),
     recommendation="RoCE is mandatory between nodes: start it with what `sparktune nccl` prints.",
     expect=(

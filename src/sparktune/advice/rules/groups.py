@@ -77,8 +77,15 @@ def to_other_nodes(engine: Engine, evidence: Evidence) -> tuple[Connection, ...]
     )
 
 
+def without_rdma(evidence: Evidence) -> str:
+    """What a process lacks that does not use RDMA: `no RDMA device open`."""
+    if evidence.uverbs:
+        return "an RDMA device open, but the kernel counts no queue pair of it"
+    return "no RDMA device open" if evidence.uverbs == () else "no RDMA queue pair"
+
+
 def is_clustered(engine: Engine, evidence: Evidence, host: HostFacts) -> bool:
     """Whether an engine of several nodes is at work: what it does first, then what its command line says."""
-    if evidence.uverbs or (engine.role is Role.WORKER and to_other_nodes(engine, evidence)):
+    if evidence.rdma or (engine.role is Role.WORKER and to_other_nodes(engine, evidence)):
         return True
     return ranks(engine, host) > 1 or nodes(engine, host) > 1

@@ -22,7 +22,7 @@ LITTLE_FREE = 0.10
 
 
 def _uses_rdma(engine: Engine, evidence: Evidence, host: HostFacts) -> bool:
-    if evidence.uverbs:
+    if evidence.uverbs or evidence.queue_pairs:
         return True
     planned = engine.kind in (EngineKind.VLLM, EngineKind.SGLANG)
     return planned and computes(engine, evidence, host) and is_clustered(engine, evidence, host)
@@ -46,10 +46,14 @@ def _judge_memlock(
     return find(
         MEMLOCK,
         engine,
-        what=f"may lock {size(limit.soft)} of memory, and works over RDMA or is about to",
+        what=f"may lock {size(limit.soft)} of memory, and works over RDMA{_how_much(evidence)}",
         why="RDMA registers its buffers as locked memory: too little of it ends in ENOMEM, or in TCP instead",
         do=f"{where}, then restart it",
     )
+
+
+def _how_much(evidence: Evidence) -> str:
+    return f": {evidence.queue_pairs} queue pairs" if evidence.queue_pairs else " or is about to"
 
 
 def _judge_swap(
@@ -124,7 +128,9 @@ MEMLOCK = Rule(
     id="memlock-too-small",
     severity=Severity.WARNING,
     looks_for="An engine over RDMA that may lock less than 1 GiB.",
-    evidence="RLIMIT_MEMLOCK without CAP_IPC_LOCK, and open uverbs devices or work with other nodes.",
+    evidence=(
+        "RLIMIT_MEMLOCK without CAP_IPC_LOCK, and queue pairs, open uverbs devices or work with other nodes."
+    ),
     recommendation="Lift the limit and restart.",
     expect="Registrations succeed. No gain in speed where they did before.",
     versions="Every engine and kernel.",

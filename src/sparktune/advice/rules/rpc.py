@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparktune.advice.model import Certainty, EngineKind, Role, Rule, Severity
+from sparktune.advice.rules.groups import without_rdma
 from sparktune.advice.rules.saying import find
 from sparktune.advice.rules.versions import build_of
 from sparktune.wording import plain
@@ -50,22 +51,23 @@ def _judge_tcp(
     engine: Engine, evidence: Evidence, model: ModelFacts | None, host: HostFacts
 ) -> Finding | None:
     peers = _peers(engine, evidence)
-    if not peers or evidence.uverbs != ():
+    if not peers or evidence.rdma is not False:
         return None
     return find(
         TCP,
         engine,
-        what=f"computes with {_shown(peers)} over TCP: it has no RDMA device open",
+        severity=Severity.INFO if evidence.uverbs else None,
+        what=f"computes with {_shown(peers)} over TCP: it has {without_rdma(evidence)}",
         why="every token crosses the network once for each node, and TCP adds its latency to each crossing",
-        do=_how(engine),
+        do=_how(engine, evidence),
     )
 
 
-def _how(engine: Engine) -> str:
+def _how(engine: Engine, evidence: Evidence) -> str:
     container = (
         " In a container pass `--device /dev/infiniband --ulimit memlock=-1`." if engine.container else ""
     )
-    if any(name.startswith("libibverbs") for name in engine.libraries):
+    if evidence.uverbs or any(name.startswith("libibverbs") for name in engine.libraries):
         return (
             "its build has RDMA, so look at the other end: it needs such a build as well, and both need "
             f"an active RoCE v2 device in one subnet (`sparktune fabric`).{container}"
@@ -109,8 +111,9 @@ TCP = Rule(
     severity=Severity.WARNING,
     looks_for="llama.cpp that computes with other nodes without RDMA.",
     evidence=(
-        "Connections of an rpc-server, or to the ports of `--rpc`, with other machines, and not one open "
-        "/dev/infiniband/uverbs*."
+        "Connections of an rpc-server, or to the ports of `--rpc`, with other machines, and no RDMA queue "
+        "pair; where those cannot be counted, not one open /dev/infiniband/uverbs*. Information only while "
+        "a device is open without a queue pair."
     ),
     recommendation="A build with GGML_RPC_RDMA on all nodes.",
     expect=(
