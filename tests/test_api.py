@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +19,6 @@ from sparktune.api.application import create_application
 from sparktune.snapshot import encode, publish
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sparktune.api.guard import Guard
 
 STALE_S = 3 * SWEEP_S + 5
@@ -257,3 +259,30 @@ def test_a_defect_is_500_in_json_and_one_line_in_the_log(
         "defect in /defect: ZeroDivisionError: by design"
     ]
     assert caplog.records[0].exc_info is None
+
+
+def test_no_answer_waits_for_what_only_the_schema_or_a_scrape_needs(run_dir: Path) -> None:
+    loaded = modules_after(run_dir, "/status", "/tunables?area=nvme", "/healthz")
+    assert "sparktune.api.endpoints" in loaded
+    assert not {"sparktune.api.schema", "sparktune.fielddocs", "prometheus_client", "sqlite3"} & loaded
+    assert "prometheus_client" in modules_after(run_dir, "/metrics")
+    assert "sparktune.fielddocs" in modules_after(run_dir, "/openapi.json")
+
+
+def modules_after(run_dir: Path, *paths: str) -> set[str]:
+    """The modules of a process that has answered these requests and no others."""
+    code = f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from asking import ask
+        from sparktune.api.application import create_application
+        run_dir = Path({str(run_dir)!r})
+        api = create_application(run_dir=run_dir, state_dir=run_dir)
+        print([ask(api, path).status_code for path in {paths!r}], *sys.modules, sep="\\n")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    answered, *modules = done.stdout.splitlines()
+    assert answered == str([200] * len(paths))
+    return set(modules)

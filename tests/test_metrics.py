@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from documents import make_status, publish_everything, publish_status
 from sparktune import __version__
 from sparktune.api.documents import Snapshot
-from sparktune.api.metrics import create_exposition
+from sparktune.api.metrics import Exposition
 from sparktune.errors import DaemonNotRunningError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def scrape(run_dir: Path) -> Samples:
-    text = create_exposition(Snapshot(run_dir))().decode()
+    text = Exposition(Snapshot(run_dir)).render().decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

@@ -22,8 +22,16 @@ HINT_NO_DAEMON = "is the daemon running? systemctl status sparktune"
 FRESH_SWEEPS = 3
 """A snapshot is fresh while it is at most this many sweeps old by CLOCK_MONOTONIC."""
 
-DOCUMENTED: Mapping[str, object] = {"use_attribute_docstrings": True, "extra": "forbid"}
-"""How pydantic is to read the documents: a field is described below it, and there is no other."""
+
+def _describe_fields(schema: dict[str, Any], document: type) -> None:
+    """Called by pydantic when a JSON schema is made, and only then."""
+    from sparktune.fielddocs import describe_fields
+
+    describe_fields(schema, document)
+
+
+DOCUMENTED: Mapping[str, object] = {"extra": "forbid", "json_schema_extra": _describe_fields}
+"""How pydantic is to read the documents: there is no other field, and each is described below it."""
 
 VerdictName = Literal["ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"]
 StateName = Literal["ok", "drift", "degraded", "paused", "unsupported", "starting", "down"]

@@ -1,60 +1,35 @@
-"""Puts the API together: paths, failures, schema, guard. Knows no answers itself."""
+"""Puts the API together: paths, failures, guard. Knows no answers itself.
+
+What the answers look like is for /openapi.json alone and in `schema.py`: FastAPI neither makes nor checks an
+answer, so none waits for that.
+"""
 
 from __future__ import annotations
 
 import difflib
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
-from sparktune import __version__, history
 from sparktune.api import answers
-from sparktune.api.description import (
-    TEXT,
-    Responses,
-    add_head,
-    describe_document,
-    describe_either,
-    describe_failures,
-    describe_text,
-)
 from sparktune.api.endpoints import PATHS, Endpoints
 from sparktune.api.guard import Guard
 from sparktune.errors import SparktuneError, UsageError
-from sparktune.fabric.report import FabricReport
-from sparktune.fabric.suggestion import Suggestion
-from sparktune.snapshot import (
-    AdviceReport,
-    ConfigReport,
-    DriftReport,
-    Hardware,
-    Status,
-    Tunables,
-    TunableState,
-)
 from sparktune.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Mapping
     from pathlib import Path
 
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from sparktune.api.endpoints import Endpoint
+
 log = logging.getLogger("sparktune.api")
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    path: str
-    endpoint: Callable[..., Awaitable[Response]]
-    model: Any
-    responses: Responses
 
 
 def create_application(*, run_dir: Path, state_dir: Path) -> Guard:
@@ -63,9 +38,6 @@ def create_application(*, run_dir: Path, state_dir: Path) -> Guard:
     Nothing needs to be there yet: what is missing is a 503 until it appears.
     """
     application = FastAPI(
-        title="sparktune",
-        version=__version__,
-        description=TEXT,
         openapi_url=None,  # ours is a path like the others, indented and under an ETag
         docs_url=None,  # it would load scripts from elsewhere
         redoc_url=None,
@@ -78,38 +50,17 @@ def create_application(*, run_dir: Path, state_dir: Path) -> Guard:
         },
     )
     endpoints = Endpoints(run_dir=run_dir, state_dir=state_dir)
-    endpoints.schema = lambda: add_head(application.openapi())
-    for route in _routes(endpoints):
-        application.add_api_route(
-            route.path,
-            route.endpoint,
-            response_model=route.model,
-            responses=route.responses,
-            operation_id=route.endpoint.__name__,
-            summary=PATHS[route.path.replace(":path", "")],
-            response_class=JSONResponse if route.model else PlainTextResponse,
-        )
+    routes = endpoints.routes()
+    endpoints.schema = lambda: _make_schema(routes)
+    for path, endpoint in routes.items():
+        application.add_api_route(path, endpoint, response_model=None)
     return Guard(application)
 
 
-def _routes(endpoints: Endpoints) -> Iterable[_Route]:
-    conditional, computed = describe_document(), describe_failures(503)
-    return (
-        _Route("/status", endpoints.status, Status, conditional),
-        _Route("/", endpoints.index, answers.Index, describe_document()),
-        _Route("/tunables", endpoints.tunables, Tunables, describe_document(422)),
-        _Route("/tunables/{id:path}", endpoints.tunable, TunableState, describe_document(404, 422)),
-        _Route("/drift", endpoints.drift, DriftReport, conditional),
-        _Route("/history", endpoints.history, history.HistoryPage, describe_failures(422, 503)),
-        _Route("/hardware", endpoints.hardware, Hardware, conditional),
-        _Route("/fabric", endpoints.fabric, FabricReport, conditional),
-        _Route("/advice", endpoints.advice, AdviceReport, describe_document(422)),
-        _Route("/config", endpoints.config, ConfigReport, conditional),
-        _Route("/nccl", endpoints.nccl, Suggestion, describe_either(Suggestion, 409, 422, 503)),
-        _Route("/metrics", endpoints.metrics, None, describe_text(computed)),
-        _Route("/healthz", endpoints.healthz, answers.Health, computed),
-        _Route("/openapi.json", endpoints.openapi, dict[str, Any], describe_document()),
-    )
+def _make_schema(routes: Mapping[str, Endpoint]) -> dict[str, Any]:
+    from sparktune.api.schema import make_schema
+
+    return make_schema(routes)
 
 
 async def _tell_expected(_request: Request, error: Exception) -> Response:

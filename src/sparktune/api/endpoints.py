@@ -4,8 +4,10 @@ No `from __future__ import annotations` here: FastAPI reads the annotations of t
 """
 
 import difflib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +15,9 @@ from fastapi import Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from sparktune import __version__, history
+from sparktune import __version__
 from sparktune.api import answers
 from sparktune.api.documents import Publication, Snapshot, tell_down
-from sparktune.api.metrics import CONTENT_TYPE, create_exposition
 from sparktune.api.queries import AdviceQuery, HistoryQuery, NcclQuery, TunablesQuery, parse_moment
 from sparktune.errors import DaemonNotRunningError, SparktuneError, UsageError
 from sparktune.fabric import nccl_text
@@ -27,7 +28,9 @@ from sparktune.fabric.suggestion import Suggestion
 from sparktune.wording import plain, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from sparktune.api.metrics import Exposition
+
+Endpoint = Callable[..., Awaitable[Response]]
 
 PATHS = {
     "/": "this list",
@@ -59,8 +62,26 @@ class Endpoints:
         self.schema: Callable[[], dict[str, Any]] = dict
         self._snapshot = Snapshot(run_dir)
         self._history_file = state_dir / "history.db"
-        self._expose = create_exposition(self._snapshot)
         self._schema_answer: Response | None = None
+
+    def routes(self) -> dict[str, Endpoint]:
+        """The endpoint of each path, in the order in which a path is looked for."""
+        return {
+            "/status": self.status,
+            "/": self.index,
+            "/tunables": self.tunables,
+            "/tunables/{id:path}": self.tunable,
+            "/drift": self.drift,
+            "/history": self.history,
+            "/hardware": self.hardware,
+            "/fabric": self.fabric,
+            "/advice": self.advice,
+            "/config": self.config,
+            "/nccl": self.nccl,
+            "/metrics": self.metrics,
+            "/healthz": self.healthz,
+            "/openapi.json": self.openapi,
+        }
 
     async def index(self) -> Response:
         """Every path and what it gives."""
@@ -128,6 +149,8 @@ class Endpoints:
 
     async def history(self, query: Annotated[HistoryQuery, Query()]) -> Response:
         """Episodes from the database: also those of earlier starts, and with the daemon stopped or killed."""
+        from sparktune import history
+
         page = await run_in_threadpool(
             history.read,
             self._history_file,
@@ -180,7 +203,8 @@ class Endpoints:
 
     async def metrics(self) -> Response:
         """State, counts and times for Prometheus."""
-        return Response(self._expose(), headers={"Content-Type": CONTENT_TYPE})
+        exposition = self._exposition
+        return Response(exposition.render(), headers={"Content-Type": exposition.content_type})
 
     async def healthz(self) -> Response:
         """Whether the daemon is alive and looks; not whether everything holds."""
@@ -195,6 +219,13 @@ class Endpoints:
         if self._schema_answer is None:
             self._schema_answer = answers.constant(self.schema())
         return self._schema_answer
+
+    @cached_property
+    def _exposition(self) -> "Exposition":
+        """Made when it is first asked for: most hosts are never scraped, and curl shall not wait for it."""
+        from sparktune.api.metrics import Exposition
+
+        return Exposition(self._snapshot)
 
     def _published(self, publication: Publication[Any]) -> Response:
         document = publication.current()

@@ -6,7 +6,7 @@ A registry of its own, so that no figures about this Python process mix with tho
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -26,22 +26,25 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model")
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 _US_PER_S = 1_000_000
 
 
-class Exposition(Protocol):
-    """Gives the text of one scrape."""
+class Exposition:
+    """The text of a scrape.
 
-    def __call__(self) -> bytes:
+    Attributes:
+        content_type: says that it is Prometheus' text, and in which version.
+    """
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(SnapshotCollector(snapshot))
+
+    def render(self) -> bytes:
         """The text. Raises DaemonNotRunningError when no status was ever published."""
-
-
-def create_exposition(snapshot: Snapshot) -> Exposition:
-    """Make the function that renders the snapshot as Prometheus text."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SnapshotCollector(snapshot))
-    return lambda: generate_latest(registry)
+        return generate_latest(self._registry)
 
 
 class SnapshotCollector(Collector):
