@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sparktune.fabric.model import Fabric, Function, Gid, Owner, OwnerKind, Presence, RdmaPort
 from sparktune.fabric.report import FabricFinding, FabricReport, Judged, report
+from sparktune.published import encode, publish, timestamp
 from sparktune.snapshot import (
     Advice,
     AdviceReport,
@@ -36,9 +37,6 @@ from sparktune.snapshot import (
     Tunables,
     TunableState,
     Writer,
-    encode,
-    publish,
-    timestamp,
 )
 
 if TYPE_CHECKING:

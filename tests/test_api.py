@@ -16,7 +16,7 @@ import pytest
 from asking import DOCUMENT_PATHS, TUNABLE, Served, ask
 from documents import SWEEP_S, make_status, make_tunables, publish_everything, publish_status
 from sparktune.api.application import create_application
-from sparktune.snapshot import encode, publish
+from sparktune.published import encode, publish
 
 if TYPE_CHECKING:
     from sparktune.api.guard import Guard

@@ -11,7 +11,7 @@ from asking import Served, ask
 from schema_check import check_answer
 from sparktune.history import History
 from sparktune.model import Action, Cause, CauseKind, Drift, Episode, Noticed, Process
-from sparktune.snapshot import timestamp
+from sparktune.published import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

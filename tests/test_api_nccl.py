@@ -12,7 +12,7 @@ from documents import SWEEP_S, make_status, publish_status
 from fabrics import changed, fabric, function, healthy, named
 from schema_check import check_answer
 from sparktune.fabric.report import report
-from sparktune.snapshot import encode, publish
+from sparktune.published import encode, publish
 
 if TYPE_CHECKING:
     from pathlib import Path

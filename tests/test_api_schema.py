@@ -12,7 +12,7 @@ from documents import SWEEP_S, make_status, publish_status
 from schema_check import check_answer, list_faults
 from sparktune.api.application import create_application
 from sparktune.api.endpoints import PATHS
-from sparktune.snapshot import encode
+from sparktune.published import encode
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,10 +17,13 @@ from commands import READ_AHEAD, CommandLine, run_process, wait_until
 from documents import make_status
 from sparktune import __version__
 from sparktune.cli.main import COMMANDS, cli, main
+from sparktune.published import encode, publish
 from sparktune.simulate import tree
-from sparktune.snapshot import encode, publish
 
-HEAVY = ("pydantic", "fastapi", "uvicorn", "structlog", "sparktune.settings", "sparktune.engine", "rich")
+HEAVY = (
+    "pydantic", "fastapi", "uvicorn", "structlog", "rich", "asyncio", "ssl", "subprocess", "logging",
+    "sqlite3", "sparktune.settings", "sparktune.engine", "sparktune.model", "sparktune.snapshot",
+)  # fmt: skip
 
 
 @pytest.fixture

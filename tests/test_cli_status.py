@@ -10,8 +10,9 @@ import pytest
 
 from commands import READ_AHEAD, CommandLine, running_daemon, wait_until
 from documents import DRIFT, NOT_HOLDING, make_status
+from sparktune.published import encode, exit_code, fetch, publish
 from sparktune.simulate import tree
-from sparktune.snapshot import Notice, encode, exit_code, fetch, publish
+from sparktune.snapshot import Notice
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import pytest
 from commands import run_process
 from sparktune.cli.main import COMMANDS, cli
 from sparktune.cli.shells import SHELLS, expand, join_options
-from sparktune.snapshot import encode, publish
+from sparktune.published import encode, publish
 from terminals import Desk
 
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")

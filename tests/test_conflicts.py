@@ -26,9 +26,9 @@ from sparktune.keeper import Keeper
 from sparktune.logs import get_logger
 from sparktune.model import Cause, CauseKind, Noticed
 from sparktune.places import Places
+from sparktune.published import encode
 from sparktune.recorder import Recorder
 from sparktune.simulate import tree
-from sparktune.snapshot import encode
 from sparktune.supervision import Supervisor
 from sparktune.watches import Watches
 

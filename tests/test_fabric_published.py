@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sparktune.fabrics import build_fabric
 from sparktune.model import Noticed
-from sparktune.snapshot import encode
+from sparktune.published import encode
 
 if TYPE_CHECKING:
     from machines import Machine

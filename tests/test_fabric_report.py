@@ -12,7 +12,7 @@ from sparktune.cli.fabric import show
 from sparktune.cli.screen import Screen
 from sparktune.fabric.model import Fabric, Presence
 from sparktune.fabric.report import FabricFinding, Judged, findings_of, recall, report, was_checked
-from sparktune.snapshot import encode
+from sparktune.published import encode
 
 
 def test_the_summary_counts_twins_and_findings_of_each_port() -> None:

@@ -26,7 +26,8 @@ from sparktune import history_file
 from sparktune.errors import StoreError, UsageError
 from sparktune.history import MOST_QUEUED, History, HistoryPage, read
 from sparktune.model import Action, Cause, CauseKind, Drift, Episode, Noticed, Process
-from sparktune.snapshot import Writer, encode
+from sparktune.published import encode
+from sparktune.snapshot import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -30,8 +30,8 @@ from sparktune.model import (
     Verdict,
 )
 from sparktune.originals import Original
+from sparktune.published import timestamp
 from sparktune.restoring import RESTORED_BEFORE, UNTOUCHED, Outcome, put_back
-from sparktune.snapshot import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sparktune.contest import Contest
 from sparktune.model import Policy, Reading, ReadingKind, Tunable, Value, Verdict
-from sparktune.snapshot import timestamp
+from sparktune.published import timestamp
 
 if TYPE_CHECKING:
     from sparktune.snapshot import LastDrift

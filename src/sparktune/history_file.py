@@ -15,7 +15,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from sparktune.errors import StoreError
-from sparktune.snapshot import timestamp
+from sparktune.published import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

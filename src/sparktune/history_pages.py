@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 from sparktune.errors import StoreError, UsageError
 from sparktune.history_file import SCHEMA_VERSION
-from sparktune.snapshot import DOCUMENTED, Writer, timestamp
+from sparktune.published import timestamp
+from sparktune.snapshot import DOCUMENTED, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sparktune.marks import EVERYTHING
 from sparktune.model import HostState, Policy, ReadingKind, Verdict
+from sparktune.published import encode, timestamp
 from sparktune.remedy import remedy_for
 from sparktune.settings import flatten
 from sparktune.snapshot import (
@@ -26,8 +27,6 @@ from sparktune.snapshot import (
     Notice,
     Status,
     TunableState,
-    encode,
-    timestamp,
 )
 from sparktune.tunables import AREAS
 

@@ -21,6 +21,7 @@ from sparktune.hardware import describe
 from sparktune.logs import DriftLog
 from sparktune.model import Action, Noticed
 from sparktune.places import make_directory
+from sparktune.published import encode, publish, timestamp
 from sparktune.publishing import (
     Context,
     TunablesText,
@@ -39,9 +40,6 @@ from sparktune.snapshot import (
     DriftSummary,
     LastDrift,
     Notice,
-    encode,
-    publish,
-    timestamp,
 )
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sparktune.advice.model import Severity
 from sparktune.kernel.clock import since_boot_s
-from sparktune.snapshot import Advice, AdviceReport, AdviceSummary, EngineInfo, timestamp
+from sparktune.published import timestamp
+from sparktune.snapshot import Advice, AdviceReport, AdviceSummary, EngineInfo
 from sparktune.wording import plain
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from starlette.responses import Response
 
-from sparktune.snapshot import DOCUMENTED, StateName, encode
+from sparktune.published import encode
+from sparktune.snapshot import DOCUMENTED, StateName
 
 ALLOWED = ("GET", "HEAD")
 JSON = "application/json"

@@ -20,21 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 from sparktune.api.answers import render
 from sparktune.errors import DaemonNotRunningError
 from sparktune.fabric.report import FabricReport
-from sparktune.snapshot import (
-    FRESH_SWEEPS,
-    HINT_NO_DAEMON,
-    AdviceReport,
-    ConfigReport,
-    Counters,
-    DriftReport,
-    Hardware,
-    Published,
-    Status,
-    Tunables,
-    as_down,
-    describe_age,
-    freshness,
-)
+from sparktune.published import FRESH_SWEEPS, HINT_NO_DAEMON, Published, as_down, describe_age, freshness
+from sparktune.snapshot import AdviceReport, ConfigReport, Counters, DriftReport, Hardware, Status, Tunables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from sparktune.cli.options import json_option, places
 from sparktune.cli.phrases import local_time
 from sparktune.cli.screen import Screen
 from sparktune.errors import DaemonNotRunningError, UsageError
-from sparktune.snapshot import HINT_NO_DAEMON, describe_age, fetch
+from sparktune.published import HINT_NO_DAEMON, describe_age, fetch
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -12,7 +12,7 @@ from sparktune.cli.options import json_option, names_argument, places
 from sparktune.cli.screen import Screen, progress
 from sparktune.control import request
 from sparktune.errors import DaemonNotRunningError, UnsupportedMachineError, UsageError
-from sparktune.snapshot import exit_code
+from sparktune.published import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from sparktune.cli.options import id_argument, json_option, places
 from sparktune.cli.phrases import describe_writer, local_time
 from sparktune.cli.screen import Screen
 from sparktune.errors import DaemonNotRunningError
-from sparktune.snapshot import fetch
+from sparktune.published import fetch
 
 if TYPE_CHECKING:
     from sparktune.places import Places
@@ -57,8 +57,8 @@ def _look(where: Places, name: str) -> Facts:
 
     from sparktune.cli.local import area_notes, find_nearest, open_tuner
     from sparktune.model import Noticed
+    from sparktune.published import timestamp
     from sparktune.publishing import tunable_state
-    from sparktune.snapshot import timestamp
 
     with open_tuner(where) as tuner:
         held = tuner.engine.held.get(name)

@@ -17,7 +17,7 @@ from sparktune.fabric.checks import ACTIVE
 from sparktune.fabric.report import findings_of, was_checked
 from sparktune.fabrics import build_fabric
 from sparktune.model import Noticed
-from sparktune.snapshot import fetch
+from sparktune.published import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

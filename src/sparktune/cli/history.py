@@ -18,7 +18,7 @@ from sparktune.cli.pages import Query, find_source
 from sparktune.cli.phrases import describe_took, describe_writer, local_time
 from sparktune.cli.screen import Screen, progress
 from sparktune.errors import UsageError
-from sparktune.snapshot import encode
+from sparktune.published import encode
 
 if TYPE_CHECKING:
     from sparktune.cli.pages import Fetch

@@ -28,7 +28,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 def _published(context: click.Context, *keys: str) -> dict[str, None]:
     """These values of every published tunable, each once; nothing where no daemon has published."""
     from sparktune.errors import SparktuneError
-    from sparktune.snapshot import fetch
+    from sparktune.published import fetch
 
     try:
         tunables = fetch(places(context).run_dir, "tunables").data["tunables"]

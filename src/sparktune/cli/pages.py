@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import DaemonNotRunningError, RefusedError, SparktuneError
-from sparktune.snapshot import encode, timestamp
+from sparktune.published import encode, timestamp
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sparktune.cli.local import AREA_NAMES, area_notes, choose, is_hidden, is_supported
 from sparktune.errors import DaemonNotRunningError
 from sparktune.model import Note, Noticed, Policy, ReadingKind, Value
-from sparktune.snapshot import fetch
+from sparktune.published import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

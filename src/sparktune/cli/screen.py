@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sparktune.snapshot import encode
+from sparktune.published import encode
 from sparktune.wording import plain
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from sparktune.cli.options import json_option, places
 from sparktune.cli.phrases import describe_took, describe_writer, local_time
 from sparktune.cli.screen import Screen
 from sparktune.errors import DaemonNotRunningError
-from sparktune.snapshot import HINT_NO_DAEMON, as_down, describe_age, exit_code, fetch
+from sparktune.published import HINT_NO_DAEMON, as_down, describe_age, exit_code, fetch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sparktune.snapshot import Published
+    from sparktune.published import Published
 
 _LABEL = 9
 _WHEN = 21

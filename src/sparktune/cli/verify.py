@@ -12,8 +12,8 @@ from sparktune.cli.local import choose, is_hidden, is_supported, open_tuner, sum
 from sparktune.cli.options import json_option, names_argument, places
 from sparktune.cli.screen import Screen, progress
 from sparktune.model import Noticed, Verdict
+from sparktune.published import exit_code
 from sparktune.publishing import build_drift, holds
-from sparktune.snapshot import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from sparktune.conflicts.claim import Claim, Tuner
 from sparktune.conflicts.files import Files
 from sparktune.conflicts.judging import judge
-from sparktune.snapshot import Conflicts, Neighbour, timestamp
+from sparktune.published import timestamp
+from sparktune.snapshot import Conflicts, Neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

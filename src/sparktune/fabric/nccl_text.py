@@ -9,7 +9,7 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
-from sparktune.snapshot import encode
+from sparktune.published import encode
 from sparktune.wording import plain
 
 if TYPE_CHECKING:

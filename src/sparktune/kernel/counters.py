@@ -16,7 +16,7 @@ from sparktune.kernel.attribute import FORBIDDEN, GONE, describe_error
 from sparktune.kernel.check import ReadOnly
 from sparktune.kernel.lockdown import add_lockdown
 from sparktune.model import Attribute, Reading, ReadingKind, Value
-from sparktune.snapshot import timestamp
+from sparktune.published import timestamp
 from sparktune.wording import plain
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from sparktune.fabric.growth import Growth
 from sparktune.kernel.attribute import FileAttribute
 from sparktune.kernel.check import ReadOnly
 from sparktune.model import Attribute, Reading, ReadingKind, Value
-from sparktune.snapshot import timestamp
+from sparktune.published import timestamp
 
 if TYPE_CHECKING:
     from sparktune.kernel.counters import Clock

@@ -19,10 +19,10 @@ from sparktune.api.sockets import bind_sockets
 from sparktune.errors import AlreadyRunningError, DaemonNotRunningError, SparktuneError
 from sparktune.kernel.lock import HostLock
 from sparktune.kernel.root import Root
+from sparktune.published import fetch
 from sparktune.simulate import tree
 from sparktune.simulate.processes import Child, Signals
 from sparktune.simulate.scenarios import SCENARIOS
-from sparktune.snapshot import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
