@@ -5,7 +5,6 @@ One thread, one epoll, no framework: between a write of somebody else and the an
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import select
@@ -18,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sparktune import hardware, logs, settings
+from sparktune import garbage, hardware, logs, settings
 from sparktune.advice.advisor import Advisor
 from sparktune.conflicts.watch import ConflictWatch
 from sparktune.control import MOST_CLIENTS, SOCKET_NAME, ControlServer
@@ -110,8 +109,7 @@ class Daemon:
         self.keeper.discovered = self.conflicts.begin_later
         self.conflicts.begin()
         self.triggers.pinging.begin()
-        gc.collect()
-        gc.freeze()  # what lives now lives for ever: no collection walks it again
+        garbage.settle(look=True)
 
     def _tell_start(self) -> None:
         for store in (self.engine.originals, self.engine.marks):

@@ -7,12 +7,10 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
-if "rich" not in sys.modules:  # structlog would load it for tracebacks nobody is shown: 4 MiB, 50 ms
-    sys.modules["rich"] = None  # type: ignore[assignment]  # so an import is forbidden
-    import structlog
+from sparktune.standins import Later, standing_in
 
-    del sys.modules["rich"]
-else:
+with standing_in(rich=None, asyncio=Later("asyncio")):
+    # rich: for tracebacks nobody is shown, 4 MiB, 50 ms. asyncio, and with it ssl: for awaited loggers.
     import structlog
 
 if TYPE_CHECKING:

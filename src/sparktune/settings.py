@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sparktune import lastgood
 from sparktune.complaints import Key, complain
@@ -34,7 +33,11 @@ from sparktune.sections import (
     NvmeSettings,
     RoceSettings,
 )
+from sparktune.standins import Later, standing_in
 from sparktune.storage import set_aside
+
+with standing_in(asyncio=Later("asyncio")):  # for commands that are awaited; as in logs.py
+    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sdnotify
 import uvicorn
 
+from sparktune import garbage
 from sparktune.api.application import create_application
 from sparktune.api.connection import Connection
 from sparktune.api.sockets import BACKLOG, bind_sockets, take_passed_sockets
@@ -57,6 +58,7 @@ def serve(*, run_dir: Path, state_dir: Path, listen: tuple[str, int] | None) -> 
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=LARGEST_HEAD_BYTES,
     )
+    garbage.settle(look=False)  # as a request waits for this process to start
     Server(config).run(sockets)
     return 0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparktune import __version__
+from sparktune import __version__, garbage
 from sparktune.cli.options import COMPLETE_VARIABLE, DIRECTORY, add_places_options
 from sparktune.errors import SparktuneError
 
@@ -122,6 +122,7 @@ def cli(*, debug: bool, **_: Path | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of this process. Returns the exit code."""
+    garbage.expect_start()
     sys.excepthook = _tell_defect
     _prepare_streams()
     if COMPLETE_VARIABLE in os.environ:
