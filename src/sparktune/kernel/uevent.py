@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,7 @@ class DeviceWatch:
         with suppress(OSError):  # without CAP_NET_ADMIN the default size must do; an overflow is noticed
             self._monitor.set_receive_buffer_size(_BUFFER_BYTES)
         self._monitor.start()
+        self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
 
     def fileno(self) -> int:
         """The monitor's descriptor."""
@@ -62,15 +65,21 @@ class DeviceWatch:
             try:
                 device = self._monitor.poll(timeout=0)
             except OSError as error:
-                if error.errno == errno.ENOBUFS:  # the queue ran over
+                number = error.errno or self._take_error()
+                if number == errno.ENOBUFS:  # the queue ran over
                     return None
-                if error.errno in (errno.EAGAIN, errno.EINTR):
+                if number in (errno.EAGAIN, errno.EINTR):
                     return tuple(events)
                 raise
             if device is None:
                 return tuple(events)
             events.append(DeviceEvent(device.action or "", device.subsystem or "", device.sys_name))
 
+    def _take_error(self) -> int:
+        """What is wrong with the socket, which is told once; pyudev only says that something is (POLLERR)."""
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
     def close(self) -> None:
-        """Stop listening; libudev closes the socket with the monitor."""
+        """Stop listening; libudev closes its socket with the monitor."""
+        self._socket.close()
         self._monitor = None
