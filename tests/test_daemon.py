@@ -514,6 +514,34 @@ def test_a_run_directory_that_vanishes_costs_only_what_is_published(build: Calla
     assert daemon.log.count("published again") == 1
 
 
+def test_a_document_that_somebody_deletes_comes_back_with_a_third_sweep(
+    build: Callable[..., TreeDaemon],
+) -> None:
+    daemon = build(config=FAST).start()
+    daemon.await_sweeps(3)
+    for name in DOCUMENTS:
+        (daemon.run_dir / f"{name}.json").unlink()
+        wait_until((daemon.run_dir / f"{name}.json").exists, name)
+    assert "cannot publish" not in daemon.log
+
+
+def test_while_nothing_happens_every_third_sweep_says_of_each_tunable_that_it_was_verified(
+    build: Callable[..., TreeDaemon],
+) -> None:
+    daemon = build(config=FAST).start()
+    daemon.await_sweeps(3)
+    published = daemon.run_dir / "tunables.json"
+    texts = [published.read_text()]
+    for _ in range(3):
+        wait_until(lambda: published.read_text() != texts[-1], "another time", patience_s=3 * 0.5 + 1.0)
+        texts.append(published.read_text())
+    told = [json.loads(text) for text in texts]
+    times = [{one["verified_at"], *(entry["verified_at"] for entry in one["tunables"])} for one in told]
+    assert [len(one) for one in times] == [1, 1, 1, 1]
+    assert len(set.union(*times)) == 4
+    assert len({text.replace(one["verified_at"], "") for text, one in zip(texts, told, strict=True)}) == 1
+
+
 def test_a_run_directory_that_cannot_be_made_again_is_complained_of_once(
     build: Callable[..., TreeDaemon],
 ) -> None:

@@ -147,6 +147,27 @@ def test_what_changed_unheard_is_found_by_a_sweep_a_minute_later(
     assert held(tuner, "roce.p0.twins_mtu").verdict is Verdict.OK
 
 
+def test_a_fabric_that_is_read_again_and_is_the_same_is_not_judged_again(
+    build: Callable[..., Machine],
+) -> None:
+    root = build().root
+    judged: list[Fabric] = []
+
+    def judge(fabric: Fabric) -> Reading:
+        judged.append(fabric)
+        return Reading(ReadingKind.VALUE, fabric.functions[0].mtu)
+
+    view = FabricView(root, read_fabric(root))
+    check = FabricCheck(view, judge, "the MTU", ("", ""))
+    for _ in range(3):
+        check.expire()
+        assert check.read().value == 9000
+    assert (view.readings, len(judged)) == (3, 1)
+    root.path(f"/sys/class/net/{ONE}/mtu").write_text("1500\n")
+    check.expire()
+    assert check.read().value == 1500
+
+
 def test_a_person_who_asks_is_answered_from_the_kernel_and_not_from_memory(
     build: Callable[..., Machine],
 ) -> None:

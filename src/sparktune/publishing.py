@@ -300,17 +300,25 @@ class TunablesText:
     def __init__(self) -> None:
         """Start without parts."""
         self._parts: dict[str, tuple[int, int, str]] = {}
+        self._shown: list[str] = []
+        self._instance = ""
 
     def compose(self, tuner: Tuner, daemon: Daemon) -> str:
-        """The document's text; costs one string join where nothing changed."""
-        stamp = "null" if daemon.verified_at is None else f'"{daemon.verified_at}"'
-        entries = [self._part(tuner, held) + stamp + "\n    }" for held in tuner.engine.held.values()]
-        if len(self._parts) > 2 * len(entries) + 64:
+        """The document's text as things stand."""
+        held = tuner.engine.held
+        self._instance = daemon.instance
+        self._shown = [self._part(tuner, one) for one in held.values()]
+        if len(self._parts) > 2 * len(held) + 64:
             self._parts.clear()  # devices that left for good
-        body = ",\n    ".join(entries)
-        tunables = f"[\n    {body}\n  ]" if entries else "[]"
+        return self.stamp(daemon.verified_at)
+
+    def stamp(self, verified_at: str | None) -> str:
+        """The same text with another time; costs one join of strings."""
+        stamp = "null" if verified_at is None else f'"{verified_at}"'
+        body = f"{stamp}\n    }},\n    ".join(self._shown)
+        tunables = f"[\n    {body}{stamp}\n    }}\n  ]" if self._shown else "[]"
         return (
-            f'{{\n  "instance": "{daemon.instance}",\n  "verified_at": {stamp},\n  "tunables": {tunables}\n}}'
+            f'{{\n  "instance": "{self._instance}",\n  "verified_at": {stamp},\n  "tunables": {tunables}\n}}'
         )
 
     def _part(self, tuner: Tuner, held: Held) -> str:

@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from sparktune.watches import Watches
 
 _EVERY_S = 0.5
-_WHOLE_EVERY_SWEEPS = 3
+_AGAIN_EVERY_SWEEPS = 3
+"""A document is at most three sweeps old: with every third one they say anew when all was verified."""
 _MOST_EPISODES = 50
 _MOST_IDS = 8
 _BUCKETS_US = (50, 100, 150, 250, 500, 1000, 2500, 5000, 10000, 100000, 1000000, 15000000)
@@ -87,7 +88,8 @@ class Recorder:
         self._changed = True  # nothing is published yet
         self._published_s = 0.0
         self._on_disk = True
-        self._versions = 0
+        self._seen: tuple[object, ...] = ()
+        self._documents: set[str] = set()
         self._status_head = ""
         self._shown_config: tuple[Effective, bool] | None = None
         self._shown_fabric: FabricReport | None = None
@@ -163,12 +165,19 @@ class Recorder:
         """A sweep ended."""
         self._sweeps += 1
         self._sweep_last_us = took_us
-        on_disk = not on_disk_changed(self._tuner.effective)
-        checked = [held.version for held in self._tuner.engine.held.values()]
-        self._changed |= (on_disk, sum(checked)) != (self._on_disk, self._versions)
-        self._on_disk, self._versions = on_disk, sum(checked)
+        self._on_disk = not on_disk_changed(self._tuner.effective)
+        before, self._seen = self._seen, self._look_around()
+        self._changed |= self._seen != before
         self._tell_history()
         self.verified()
+
+    def _look_around(self) -> tuple[object, ...]:
+        """All that the documents tell and that changes without a `touch`; cheap to compare."""
+        engine = self._tuner.engine
+        versions = sum([held.version for held in engine.held.values()])
+        ends = tuple(pause.until() for pause in engine.marks.pauses())  # another second when clocks are set
+        error = "" if self._history is None else self._history.error
+        return self._on_disk, versions, ends, error, self._tuner.notes(), self._tuner.fabric()
 
     def touch(self, *, at_once: bool = False) -> None:
         """Something changed that a reader should see."""
@@ -256,13 +265,21 @@ class Recorder:
         return {"state": status.state, "summary": status.summary}
 
     def publish(self) -> None:
-        """Publish what changed. A sweep that changed nothing only tells in the status when it was."""
+        """Publish what changed. A sweep that changed nothing only tells in the status when it was.
+
+        Every third one tells it in what else says it too, and puts back what somebody deleted.
+        """
         self._number += 1
+        again = self._sweeps % _AGAIN_EVERY_SWEEPS == 0
         missed, self._missing = self._missing, False
-        if missed:
+        if missed or (again and self._is_incomplete()):
             self._begin_again()
-        if self._changed or missed or self._sweeps % _WHOLE_EVERY_SWEEPS == 0:
+            self._changed = True
+        if self._changed:
             self._publish_whole()
+        elif again:
+            self._publish_file("tunables", self._tunables.stamp(self._verified_at))
+            self._publish_file("counters", encode(self._counters()))
         daemon = encode(self._daemon()).replace("\n", "\n  ")
         self._publish_file("status", f"{self._status_head}{daemon}\n}}")
         if missed and not self._missing:
@@ -270,6 +287,13 @@ class Recorder:
             self._log.info("published again")
         self._due = self._changed = False
         self._published_s = time.monotonic()
+
+    def _is_incomplete(self) -> bool:
+        """Whether somebody deleted a document."""
+        try:
+            return not self._documents <= set(os.listdir(self._places.run_dir))  # noqa: PTH208 - names
+        except OSError:  # the directory as well
+            return True
 
     def _begin_again(self) -> None:
         """Not everything of the last publication is on disk; perhaps the directory itself is gone."""
@@ -329,6 +353,7 @@ class Recorder:
             self._shown_advice = self._advice
 
     def _publish_file(self, name: str, text: str) -> None:
+        self._documents.add(f"{name}.json")
         try:
             publish(self._places.run_dir, name, text)
         except StoreError as error:

@@ -49,7 +49,9 @@ class FabricView:
         """The fabric as it is, or as it was a minute ago if nothing was heard since."""
         began_s = time.monotonic()
         if self._expired or began_s - self._read_s >= self._lives_s:
-            self._fabric = _with_arp(self._root, read_fabric(self._root))
+            found = _with_arp(self._root, read_fabric(self._root))
+            if found != self._fabric:  # else nothing is to be judged or told anew
+                self._fabric = found
             self._expired = False
             self.readings += 1
             self._read_s = time.monotonic()
