@@ -59,7 +59,9 @@ class ScriptedAttribute:
         return Reading(ReadingKind.VALUE, self.value if self.made else "(not set)")
 
     def holds(self, wanted: Value) -> bool:
-        return self.broken is None and not self.read_error and self.made and self.value == wanted
+        if self.broken is not None:
+            raise self.broken
+        return not self.read_error and self.made and self.value == wanted
 
     def exchange(self, wanted: bytes) -> bytes | None:
         if self.read_error or self.write_error or not self.made:

@@ -181,10 +181,13 @@ class Engine:
         try:
             return act(held)
         except Exception as error:  # noqa: BLE001 - a broken attribute costs only itself
-            self.failures.append((held.tunable.id, error))
-            reason = f"internal error, please report it: {type(error).__name__}: {error}"
-            held.conclude(Verdict.FAILED, Reading(ReadingKind.FAILED, reason=reason), reason)
+            self._break(held, error)
             return None
+
+    def _break(self, held: Held, error: Exception) -> None:
+        self.failures.append((held.tunable.id, error))
+        reason = f"internal error, please report it: {type(error).__name__}: {error}"
+        held.conclude(Verdict.FAILED, Reading(ReadingKind.FAILED, reason=reason), reason)
 
     def parry(self, held: Held) -> bytes | None:
         """The heal in the fewest steps, for a tunable that nothing speaks against healing.
@@ -232,16 +235,27 @@ class Engine:
     def sweep(self, noticed: Noticed, *, heal: bool = True) -> list[Drift]:
         """Look at everything; what holds costs one pread each."""
         drifts = []
+        pauses = bool(self.marks.pauses())
         for held in self.held.values():
-            tunable = held.tunable
-            if (
-                held.verdict is Verdict.OK
-                and tunable.wanted is not None
-                and tunable.attribute.holds(tunable.wanted)
-                and not self.marks.find_pause(tunable.area, tunable.id)
-            ):
+            tunable, verdict = held.tunable, held.verdict
+            attribute, wanted = tunable.attribute, tunable.wanted
+            try:
+                if (
+                    verdict is Verdict.OK
+                    and wanted is not None
+                    and attribute.holds(wanted)
+                    and not (pauses and self.marks.find_pause(tunable.area, tunable.id))
+                ):
+                    continue
+                if held.left:  # its path may have become another device's
+                    continue
+                reading = attribute.read()
+                if verdict is Verdict.ABSENT and reading is held.reading:
+                    continue  # not an equal one but the same: whoever reads has not looked anew
+                drift = self._judge(held, reading, noticed, heal=heal)
+            except Exception as error:  # noqa: BLE001 - a broken attribute costs only itself
+                self._break(held, error)
                 continue
-            drift = self.look(held, noticed, heal=heal)
             if drift is not None:
                 drifts.append(drift)
         self.finish()
@@ -344,8 +358,10 @@ class Engine:
     # -- judging one tunable ---------------------------------------------------------------------------------
 
     def _look(self, held: Held, noticed: Noticed, *, heal: bool) -> Drift | None:
+        return self._judge(held, held.tunable.attribute.read(), noticed, heal=heal)
+
+    def _judge(self, held: Held, reading: Reading, noticed: Noticed, *, heal: bool) -> Drift | None:
         tunable = held.tunable
-        reading = tunable.attribute.read()
         restored = self.marks.find_restored(tunable.id)
         if restored is not None:
             left = "" if self.originals.find(held.key) is None else "let go, not "

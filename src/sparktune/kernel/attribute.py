@@ -161,14 +161,15 @@ class FileAttribute:
 
     def holds(self, wanted: Value) -> bool:
         """Compare the raw bytes with those of the last reading that gave `wanted`: one pread, no parsing."""
-        try:
-            data = self._fetch(_SHORT)
-        except OSError:  # not open yet, or gone: the careful way decides
-            data = b""
         expected = self._expected
-        if expected is not None and data == expected[1] and expected[0] == wanted and not self._unlinked():
-            self.last = wanted
-            return True
+        if expected is not None and expected[0] == wanted:
+            try:
+                data = self._fetch(_SHORT) if self._reopens else os.pread(self._reader, _SHORT, 0)
+            except OSError:  # gone: the careful way decides
+                data = b""
+            if data == expected[1] and not (self._tree and self._unlinked()):
+                self.last = wanted
+                return True
         return self._holds_carefully(wanted)
 
     def preparation(self) -> tuple[str, ...]:

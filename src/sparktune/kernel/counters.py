@@ -84,7 +84,8 @@ class CounterCheck(ReadOnly):
     def holds(self, wanted: Value) -> bool:
         """Whether it still stands."""
         before = self.count.reading
-        return self.read() == before and before.value == wanted
+        now = self.read()
+        return now.value == wanted and (now is before or now == before)
 
     def expire(self) -> None:
         """Something happened to its device: read it anew."""

@@ -93,7 +93,8 @@ class FabricCheck(ReadOnly):
     def holds(self, wanted: Value) -> bool:
         """Whether it holds as before; what it says beside the value may have changed as well."""
         before = self._reading
-        return self.read().value == wanted and self._reading == before
+        now = self.read()
+        return now.value == wanted and (now is before or now == before)
 
     def expire(self) -> None:
         """The fabric may be another one by now."""

@@ -108,7 +108,9 @@ class LinkFlaps(ReadOnly):
 
     def holds(self, wanted: Value) -> bool:
         """Whether it did not go down lately."""
-        before = self.story.told
+        before, growth = self.story.told, self.story.growth
+        if not growth.total and growth.last is not None and self._file.holds(growth.last):
+            return before.value == wanted  # quiet, and still is: nothing else to be told
         return self.read() == before and before.value == wanted
 
     def expire(self) -> None:

@@ -46,7 +46,7 @@ def identify_interface(root: Root, netdev: str) -> tuple[str, str]:
     path = root.resolve(f"/sys/class/net/{netdev}")
     directory = path.rpartition("/")[0]
     index = root.read(f"{path}/ifindex")
-    inode = _inode(root, path) if index is not None and _INDEX.fullmatch(index) else None
+    inode = root.inode(path) if index is not None and _INDEX.fullmatch(index) else None
     return directory, f"ifindex:{directory}={_NOT_THERE if inode is None else f'{index}.{inode}'}"
 
 
@@ -59,7 +59,7 @@ def find_interface(root: Root, instance: str) -> tuple[str, int] | None:
         return None
     for name in root.names(directory):
         if root.read(f"{directory}/{name}/ifindex") == index:
-            found = str(_inode(root, f"{directory}/{name}"))
+            found = str(root.inode(f"{directory}/{name}"))
             return (name, int(index)) if found == inode else None
     return None
 
@@ -81,11 +81,4 @@ def was_replaced(root: Root, instance: str) -> bool:
 def _instance(root: Root, kind: str, name: str) -> str:
     if kind == "diskseq":
         return f"diskseq:{name}={root.read(name)}"
-    return f"inode:{name}={_inode(root, name)}"
-
-
-def _inode(root: Root, name: str) -> int | None:
-    try:
-        return root.path(name).stat().st_ino
-    except (OSError, ValueError):  # it left: no number equals None
-        return None
+    return f"inode:{name}={root.inode(name)}"

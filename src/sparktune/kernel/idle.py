@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CPU_DMA_LATENCY = "/dev/cpu_dma_latency"
 _MOST_HOLDERS = 5
+_USAGE_BYTES = 64
 _MOST_DIGITS = 20  # of an unsigned long long
 _S32 = struct.Struct("=i")
 
@@ -51,6 +52,7 @@ class EnteredStates:
         self._paths = tuple(root.path(usage) for usage in self._names)
         self._readers: list[int] = []
         self._baseline: int | None = None
+        self._texts: list[bytes] = []
         self._may_be_inside = True
         self._writes = -1
 
@@ -81,13 +83,18 @@ class EnteredStates:
         if self._baseline is None or wanted != 0:
             return False
         try:
-            return self._count() == self._baseline and self._is_steady()
+            texts = [os.pread(reader, _USAGE_BYTES, 0) for reader in self._readers]
         except OSError:  # read() says what it means
             return False
+        return texts == self._texts and self._is_steady()
 
     def _is_steady(self) -> bool:
-        writes = sum(disable.writes for disable in self._disables)
-        return writes == self._writes and all(disable.last == 1 for disable in self._disables)
+        writes = 0
+        for disable in self._disables:
+            if disable.last != 1:
+                return False
+            writes += disable.writes
+        return writes == self._writes
 
     def exchange(self, wanted: bytes) -> bytes | None:
         """A check is never written."""
@@ -111,7 +118,7 @@ class EnteredStates:
         for reader in self._readers:
             with suppress(OSError):  # only read from
                 os.close(reader)
-        self._readers = []
+        self._readers, self._texts = [], []
         self._baseline = None
 
     def _count(self) -> int | None:
@@ -119,8 +126,8 @@ class EnteredStates:
             for path in self._paths:
                 self._readers.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
         total = 0
-        for reader in self._readers:
-            text = os.pread(reader, 64, 0).strip()
+        self._texts = [os.pread(reader, _USAGE_BYTES, 0) for reader in self._readers]
+        for text in map(bytes.strip, self._texts):
             if not text.isdigit() or len(text) > _MOST_DIGITS:  # no count must not look like "not entered"
                 return None
             total += int(text)

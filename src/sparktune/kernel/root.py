@@ -123,6 +123,13 @@ class Root:
                 found.append((entry, os.stat(self._joined(f"{name}/{entry}")).st_ino))  # noqa: PTH116 - often
         return tuple(found)
 
+    def inode(self, name: str) -> int | None:
+        """The inode number behind a name, links followed; None when nothing is there."""
+        try:
+            return os.stat(self._joined(name)).st_ino  # noqa: PTH116 - often
+        except (OSError, ValueError):
+            return None
+
     def exists(self, name: str) -> bool:
         """Whether a file or directory is there; links are followed."""
         try:
