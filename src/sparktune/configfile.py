@@ -75,15 +75,16 @@ def list_drop_ins(path: Path) -> tuple[Path, ...]:
     Raises:
         ConfigurationError: the directory is there but cannot be listed.
     """
-    directory = path.with_name(f"{path.name}.d")
     try:
-        names = os.listdir(directory)  # noqa: PTH208 - names, not paths
+        names = os.listdir(f"{path}.d")  # noqa: PTH208 - names, not paths, and with every sweep
     except FileNotFoundError:  # no drop-ins
         return ()
     except NotADirectoryError as error:
+        directory = path.with_name(f"{path.name}.d")
         raise _refusal(directory, "is no directory", "drop-ins lie in a directory of this name") from error
     except OSError as error:
-        raise _unreadable(directory, error) from error
+        raise _unreadable(path.with_name(f"{path.name}.d"), error) from error
+    directory = path.with_name(f"{path.name}.d")
     return tuple(directory / name for name in sorted(names) if name.endswith(".toml") and name[0] != ".")
 
 
@@ -124,7 +125,7 @@ def read_file(path: Path) -> tuple[bytes | None, FileStamp]:
 def differs(stamp: FileStamp) -> bool:
     """Whether the file is another one now than when it was stamped. Reads it only if its stat changed."""
     try:
-        status = stamp.path.stat()
+        status = os.stat(stamp.path)  # noqa: PTH116 - with every sweep
     except FileNotFoundError:  # gone, or still not there
         return stamp.sha256 is not None or stamp.path.is_symlink()
     except OSError:  # not readable any more: not the same, whatever it is

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _PCI = "/sys/bus/pci/devices"
 _NET = "/sys/class/net"
 _RDMA = "/sys/class/infiniband"
+_NET_FACTS = ("carrier", "address", "phys_port_name", "ifindex", "operstate", "mtu", "speed")
+_LINK_FACTS = ("current_link_speed", "current_link_width")
+_PORT_FACTS = ("state", "phys_state", "link_layer", "rate")
 _TWINS = 2
 _BDF = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(?![0-9])")
@@ -80,34 +83,31 @@ def _other(root: Root, device: str, addresses: Mapping[str, tuple[str, ...]], ow
 def _describe(
     root: Root, bdf: str, netdev: str, device: str, addresses: Mapping[str, tuple[str, ...]], owners: Owners
 ) -> Function:
-    pci, net = f"{_PCI}/{bdf}", f"{_NET}/{netdev}"
-    read = root.read if netdev else _read_nothing
+    pci = f"{_PCI}/{bdf}"
+    net = root.texts(f"{_NET}/{netdev}", _NET_FACTS) if netdev else {}
+    link = root.texts(pci, _LINK_FACTS) if bdf else {}
     driver = (root.link(f"{pci}/driver") or "").rpartition("/")[2] if bdf else ""
-    carrier, mac = read(f"{net}/carrier"), read(f"{net}/address") or ""
+    carrier, mac = net.get("carrier"), net.get("address", "")
     return Function(
         bdf=bdf,
         netdev=netdev,
         rdma=_read_rdma(root, device) if device else None,
-        port=read(f"{net}/phys_port_name") or "",
-        index=_whole(read(f"{net}/ifindex")),
+        port=net.get("phys_port_name", ""),
+        index=_whole(net.get("ifindex")),
         mac=mac,
         driver=driver,
         driver_version=(root.read(f"/sys/module/{driver}/version") or "") if driver else "",
         out_of_tree=_is_out_of_tree(root, driver) if driver else None,
         firmware=(root.read(f"{_RDMA}/{device}/fw_ver") or "") if device else "",
         carrier=carrier == "1" if carrier in ("0", "1") else None,
-        operstate=read(f"{net}/operstate") or "",
-        mtu=_whole(read(f"{net}/mtu")),
-        speed_mbps=_whole(read(f"{net}/speed")),
-        pcie_gts=_number(root.read(f"{pci}/current_link_speed")) if bdf else None,
-        pcie_width=_whole(root.read(f"{pci}/current_link_width")) if bdf else None,
+        operstate=net.get("operstate", ""),
+        mtu=_whole(net.get("mtu")),
+        speed_mbps=_whole(net.get("speed")),
+        pcie_gts=_number(link.get("current_link_speed")),
+        pcie_width=_whole(link.get("current_link_width")),
         addresses=addresses.get(netdev, ()),
         owner=owners.find(netdev, mac, driver),
     )
-
-
-def _read_nothing(_name: str) -> None:
-    return None
 
 
 def _is_out_of_tree(root: Root, driver: str) -> bool | None:
@@ -130,13 +130,14 @@ def _read_rdma(root: Root, device: str) -> RdmaPort:
     numbers = [name for name in root.names(f"{_RDMA}/{device}/ports") if name.isdecimal()]
     number = min((int(name) for name in numbers), default=1)
     port = f"{_RDMA}/{device}/ports/{number}"
+    facts = root.texts(port, _PORT_FACTS)
     return RdmaPort(
         device=device,
         number=number,
-        state=_behind_number(root.read(f"{port}/state")),
-        physical=_behind_number(root.read(f"{port}/phys_state")),
-        link_layer=root.read(f"{port}/link_layer") or "",
-        rate_gbps=_number(root.read(f"{port}/rate")),
+        state=_behind_number(facts.get("state")),
+        physical=_behind_number(facts.get("phys_state")),
+        link_layer=facts.get("link_layer", ""),
+        rate_gbps=_number(facts.get("rate")),
         gids=read_gids(root, port),
     )
 

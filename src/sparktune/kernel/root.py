@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MOST_BYTES = 65536
 """More than any attribute sparktune reads whole; what is longer is cut."""
 
 _PAGE_BYTES = 4096
-"""sysfs gives no attribute more than a page. Source: kernel, Documentation/filesystems/sysfs.rst."""
+"""sysfs makes an attribute's text at once and gives no more than a page of it, which is 4 KiB or more.
+
+Source: kernel, Documentation/filesystems/sysfs.rst.
+"""
 
 
-def _read_most(descriptor: int, most: int) -> bytes:
-    """Read to the end or to `most` bytes: /proc/cpuinfo and mountinfo give about a page for each read()."""
-    data = bytearray()
-    while len(data) < most and (piece := os.read(descriptor, most - len(data))):
+def _read_most(descriptor: int, most: int, *, whole: bool) -> bytes:
+    """Read to the end or to `most` bytes: /proc/cpuinfo and mountinfo give about a page for each read().
+
+    `whole`: less than a page is all there is, and needs no second read() to be sure of it.
+    """
+    piece = os.read(descriptor, most)
+    if whole and len(piece) < _PAGE_BYTES:
+        return piece
+    data = bytearray(piece)
+    while piece and len(data) < most and (piece := os.read(descriptor, most - len(data))):
         data += piece
     return bytes(data)
 
@@ -39,6 +52,12 @@ class Root:
     """
 
     directory: Path = Path("/")
+    _base: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Note the directory as text: names are joined to it thousands of times."""
+        base = str(self.directory)
+        object.__setattr__(self, "_base", "" if base == "/" else base)
 
     @property
     def is_real(self) -> bool:
@@ -51,8 +70,7 @@ class Root:
 
     def _joined(self, name: str) -> str:
         """`path` as text. A fabric is read with hundreds of opens, and making a Path costs more than one."""
-        base = str(self.directory)
-        return f"/{name.lstrip('/')}" if base == "/" else f"{base}/{name.lstrip('/')}"
+        return f"{self._base}/{name.lstrip('/')}"
 
     def name(self, path: Path) -> str:
         """The host's name of a path on this machine; the reverse of `path`."""
@@ -81,11 +99,29 @@ class Root:
         except (OSError, ValueError):  # unknown is an answer here; an Attribute tells refusals apart
             return None
         try:
-            return _read_most(descriptor, most)
+            return _read_most(descriptor, most, whole=name.startswith("/sys/"))
         except OSError:  # EIO, EINVAL and ENODEV of a dying device: unknown as well
             return None
         finally:
             os.close(descriptor)
+
+    def texts(self, name: str, entries: Iterable[str]) -> dict[str, str]:
+        """The stripped text of some sysfs attributes in a directory, as `read` gives it, by their names.
+
+        What `read` knows nothing of is left out. For several of one device: its directory is looked up once.
+        """
+        found: dict[str, str] = {}
+        try:
+            directory = os.open(self._joined(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (OSError, ValueError):  # no such directory, or one that may not be read
+            return found
+        try:
+            for entry in entries:
+                with suppress(OSError):  # not there, or it answers with an error
+                    found[entry] = _read_page(directory, entry).decode(errors="replace").strip("\0 \n\t")
+        finally:
+            os.close(directory)
+        return found
 
     def attributes(self, name: str) -> dict[str, bytes]:
         """The content of each sysfs attribute in a directory, by its name, at most a page of 4 KiB each.
