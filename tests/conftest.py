@@ -17,6 +17,8 @@ from rivals import Rivals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from engine_scene import Scene
+
 collect_ignore = ["vm"]  # the virtual Spark: minutes, QEMU; `make test-vm` names the directory
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - thousands of small files a tree: ten times as fast as on a disk
@@ -90,3 +92,18 @@ def rivals(_rivals: Rivals) -> Iterator[Rivals]:
     _rivals.configure("")
     yield _rivals
     _rivals.clear()
+
+
+@pytest.fixture(scope="module")
+def scenery(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """Models, libraries and programs of engines."""
+    from engine_scene import Scene
+
+    return Scene(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture
+def scene(scenery: Scene) -> Iterator[Scene]:
+    """The same; the processes that were started end with the test."""
+    yield scenery
+    scenery.stage.close()
