@@ -6,9 +6,9 @@ No text of pydantic may reach a user, and no value is shown uncut.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sparktune.frozen import frozen
 from sparktune.wording import plain, quoted
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _KIB = {"K": 1, "M": 1024, "G": 1024 * 1024}
 _TIME = re.compile(r"([0-9]{1,9}) ?(?:us|µs)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Key:
     """One configuration key, as far as complaints need it.
 

@@ -10,10 +10,11 @@ import os
 import re
 import stat
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import ConfigurationError, Problem
+from sparktune.frozen import frozen
 from sparktune.keylines import KeyLines, KeyPath
 from sparktune.wording import plain
 
@@ -32,7 +33,7 @@ _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
 _AT_END = " (at end of document)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FileStamp:
     """What a configuration file was when it was read.
 
@@ -47,7 +48,7 @@ class FileStamp:
     signature: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Document:
     """One parsed file.
 

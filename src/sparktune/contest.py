@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from sparktune.frozen import frozen
+
 LONGEST_HOLD_S = 24 * 3600.0
 _DOUBLINGS = 20
 _MOST_HEALS = 1000  # the highest `after`: older ones decide nothing
 _MOST_RIVALS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContestRule:
     """The configured rule.
 

@@ -6,11 +6,11 @@ Kinds are read from the hardware, never from CPU numbers; nothing here knows whi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sparktune.cpulist import HIGHEST_CPU, parse_cpu_list
 from sparktune.errors import UsageError
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _DECIMAL = re.compile(r"[0-9]{1,9}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Cluster:
     """The CPUs of one kind.
 

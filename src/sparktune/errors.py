@@ -12,7 +12,7 @@ SparktuneError                 a message and a hint; exit code 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from sparktune.frozen import frozen
 
 
 class SparktuneError(Exception):
@@ -31,7 +31,7 @@ class SparktuneError(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Problem:
     """One thing wrong in a configuration.
 

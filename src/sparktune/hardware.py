@@ -6,7 +6,6 @@ import os
 import re
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sparktune.cpus import (
@@ -18,6 +17,7 @@ from sparktune.cpus import (
     read_capacities,
     read_parts,
 )
+from sparktune.frozen import frozen
 from sparktune.snapshot import NOT_LOOKED, ClusterInfo, EvidenceItem, Hardware
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _AT_PAGESZ = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Evidence:
     """One thing that was looked at.
 
@@ -58,7 +58,7 @@ class Evidence:
     speaks: Speaks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Host:
     """The machine.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sparktune.contest import Contest
+from sparktune.frozen import frozen
 from sparktune.model import Policy, Reading, ReadingKind, Tunable, Value, Verdict
 from sparktune.published import timestamp
 
@@ -86,7 +87,7 @@ class Held:
         self.refused = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlannedWrite:
     """One write that `apply` would do.
 
@@ -101,7 +102,7 @@ class PlannedWrite:
     before: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Adoption:
     """What a new discovery changed.
 

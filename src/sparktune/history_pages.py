@@ -11,11 +11,11 @@ import re
 import sqlite3
 from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote
 
 from sparktune.errors import StoreError, UsageError
+from sparktune.frozen import frozen
 from sparktune.history_file import SCHEMA_VERSION
 from sparktune.published import timestamp
 from sparktune.snapshot import DOCUMENTED, Writer
@@ -34,7 +34,7 @@ _BASIC_CODE = 0xFF  # the low byte of an extended SQLite result code
 ActionName = Literal["applied", "healed", "reported", "left", "refused"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HistoryDrift:
     """One transition of one tunable, as it was recorded."""
 
@@ -53,7 +53,7 @@ class HistoryDrift:
     """From the wake-up to the verified write, in µs; null unless healed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HistoryEpisode:
     """Drifts of one area by one writer within 100 ms, as they were recorded."""
 
@@ -86,7 +86,7 @@ class HistoryEpisode:
     """The first 256 drifts, in the order noticed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HistoryPage:
     """Episodes, newest first."""
 

@@ -9,12 +9,12 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparktune import __version__
 from sparktune.configfile import FileStamp
+from sparktune.frozen import frozen
 from sparktune.storage import replace_durably, set_aside
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 _MODE = 0o640
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LastGood:
     """What was remembered.
 

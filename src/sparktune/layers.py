@@ -6,12 +6,12 @@ It does not know which keys there are: judging values is `settings.py`'s. Free o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from sparktune.configfile import Document, FileStamp, list_drop_ins, parse, read_file
 from sparktune.errors import ConfigurationError, Problem
+from sparktune.frozen import frozen
 from sparktune.wording import plain
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sparktune.keylines import KeyPath
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Layer:
     """Some values and where they come from.
 
@@ -59,7 +59,7 @@ class Layer:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Stack:
     """All layers that lie in files.
 

@@ -6,10 +6,11 @@ import json
 import math
 import time
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from sparktune.frozen import frozen
 from sparktune.storage import read_stored, replace_durably, set_aside
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ EVERYTHING = "*"
 """The target of a pause of the whole host."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pause:
     """Peace for a while.
 
@@ -41,7 +42,7 @@ class Pause:
         return (datetime.now(UTC) + timedelta(seconds=self.until_s - _now_s() + 0.5)).replace(microsecond=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Restored:
     """A tunable that a person had restored: unmanaged until `apply` or reboot.
 

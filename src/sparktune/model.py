@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from sparktune.frozen import frozen
+
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
@@ -176,7 +178,7 @@ class Traffic(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tunable:
     """One kernel attribute on one device that sparktune owns, or (without a writer) a check.
 
@@ -224,7 +226,7 @@ class Tunable:
         return not self.attribute.writable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Note:
     """Something a person should know about an area that is no verdict: a risk, a cost, somebody's PM QoS.
 
@@ -241,7 +243,7 @@ class Note:
     do: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Process:
     """A process as it was seen while it (probably) still ran. Any part may be unknown (None).
 
@@ -278,7 +280,7 @@ class CauseKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Cause:
     """Who or what made a drift. Evidence only: what is merely suspected is in `suspects`.
 
@@ -297,7 +299,7 @@ class Cause:
     suspects: tuple[Process, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Drift:
     """One transition of one tunable away from what is wanted, and what was done about it.
 
@@ -318,7 +320,7 @@ class Drift:
     took_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Episode:
     """Drifts of one area by one writer within 100 ms: one log line, one row of the history.
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from sparktune.errors import StoreError
+from sparktune.frozen import frozen
 from sparktune.storage import read_stored, replace_durably, set_aside
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _MOST_OURS = 8
 _HEAD = re.compile(r"([0-9a-f]{8}) (?=\{)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Original:
     """What a tunable was before sparktune's first write to this device instance in this boot.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import DaemonNotRunningError, StoreError
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +65,7 @@ def publish(run_dir: Path, name: str, text: str) -> None:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Published:
     """A published document as it lies on disk.
 

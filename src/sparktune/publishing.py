@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparktune.frozen import frozen
 from sparktune.marks import EVERYTHING
 from sparktune.model import HostState, Policy, ReadingKind, Verdict
 from sparktune.published import encode, timestamp
@@ -55,7 +55,7 @@ _WEIGHT = (
 _SPARE = frozenset({Verdict.ABSENT, Verdict.UNMANAGED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Context:
     """What the status says beyond the tunables.
 

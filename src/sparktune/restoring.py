@@ -6,10 +6,10 @@ Needs no configuration and no discovery: the originals say how to open their att
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sparktune.errors import StoreError
+from sparktune.frozen import frozen
 from sparktune.kernel.attribute import describe_error, reopen
 from sparktune.kernel.identity import is_still_there
 from sparktune.model import ReadingKind, Value
@@ -25,7 +25,7 @@ UNTOUCHED = "sparktune never wrote it in this boot"
 RESTORED_BEFORE = "it was restored before"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Outcome:
     """What became of one original.
 

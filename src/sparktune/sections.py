@@ -163,7 +163,7 @@ def _require_no_pause(values: tuple[int, ...], info: ValidationInfo) -> tuple[in
 class _Section(BaseModel):
     """A table of the configuration. Descriptions say what is expected, in complaints."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class NvmeSettings(_Section):
@@ -263,17 +263,20 @@ class AdviceSettings(_Section):
 
 
 class Keys(BaseModel):
-    """All keys, without sources: one layer is judged by this, thousands of times for a fleet's file."""
+    """All keys, without sources: one layer is judged by this, thousands of times for a fleet's file.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    Validators are built when they are first needed. Defaults are made without: pydantic validates no default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     mode: Literal["enforce", "report"] = Field(default="enforce", description='"enforce" or "report"')
     require_gb10: bool = Field(default=True, description="true or false")
     sweep: Duration = Field(default=10.0, ge=0.5, le=600, description='a duration from "500ms" to "10m"')
-    nvme: NvmeSettings = NvmeSettings()
-    cpuidle: CpuidleSettings = CpuidleSettings()
-    roce: RoceSettings = RoceSettings()
-    expect: ExpectSettings = ExpectSettings()
-    contest: ContestSettings = ContestSettings()
-    history: HistorySettings = HistorySettings()
-    advice: AdviceSettings = AdviceSettings()
+    nvme: NvmeSettings = NvmeSettings.model_construct()
+    cpuidle: CpuidleSettings = CpuidleSettings.model_construct()
+    roce: RoceSettings = RoceSettings.model_construct()
+    expect: ExpectSettings = ExpectSettings.model_construct()
+    contest: ContestSettings = ContestSettings.model_construct()
+    history: HistorySettings = HistorySettings.model_construct()
+    advice: AdviceSettings = AdviceSettings.model_construct()

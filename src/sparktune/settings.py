@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import socket
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +20,7 @@ from sparktune.cpulist import parse_cpu_list
 from sparktune.durations import parse_duration
 from sparktune.environment import read_environment
 from sparktune.errors import ConfigurationError, Problem
+from sparktune.frozen import frozen
 from sparktune.lastgood import remember
 from sparktune.layers import Layer, merge, read_stack
 from sparktune.model import Policy
@@ -100,7 +100,7 @@ class Settings(Keys, BaseSettings):
         return (init_settings, _LayersSource(settings_cls))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Effective:
     """A configuration in force.
 
@@ -208,11 +208,13 @@ def flatten(settings: BaseModel) -> dict[str, Any]:
     return values
 
 
-_DEFAULTS = Keys()
+_DEFAULTS = Keys.model_construct()
 
 
 def _judge(layers: Iterable[Layer]) -> Iterable[Problem]:
     for layer in layers:
+        if not layer.values:  # the file as it comes: nothing but comments
+            continue
         try:
             Keys.model_validate(layer.values, context=WRITTEN)
         except ValidationError as error:

@@ -7,8 +7,9 @@ They judge nothing: they say what the engine concluded. As text and as files: `p
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
+
+from sparktune.frozen import frozen
 
 
 def _describe_fields(schema: dict[str, Any], document: type) -> None:
@@ -26,7 +27,7 @@ StateName = Literal["ok", "drift", "degraded", "paused", "unsupported", "startin
 AreaState = Literal["ok", "drift", "contested", "blocked", "failed", "absent", "paused", "unmanaged"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostSummary:
     """Which machine this is, in three words."""
 
@@ -39,7 +40,7 @@ class HostSummary:
     """Kernel release."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Checked:
     """How many tunables and checks stand where. `of` leaves out the absent and the unmanaged."""
 
@@ -66,7 +67,7 @@ class Checked:
     """Policy off, or restored by a person."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConfigSummary:
     """Which configuration runs."""
 
@@ -79,7 +80,7 @@ class ConfigSummary:
     """Why the files on disk could not be used; None if they could."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AreaSummary:
     """One area in one sentence."""
 
@@ -90,7 +91,7 @@ class AreaSummary:
     """What is, and what to do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NotHolding:
     """A tunable or check that does not hold."""
 
@@ -113,7 +114,7 @@ class NotHolding:
     """What a person can do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Writer:
     """Who made a drift, as much as everybody may see: no command line."""
 
@@ -138,7 +139,7 @@ class Writer:
     """Processes that may have done it, `comm[pid]`: suspected, not seen."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DriftSummary:
     """An episode as `/status` and `/drift` show it."""
 
@@ -167,7 +168,7 @@ class DriftSummary:
     """Who did it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Notice:
     """Something to know that is no verdict."""
 
@@ -182,7 +183,7 @@ class Notice:
     """What to do about it; may be empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Daemon:
     """The daemon that published this, and when it last looked."""
 
@@ -207,7 +208,7 @@ class Daemon:
     """How changes are seen: `fanotify+pid`, `inotify`, `sweep only`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AdviceSummary:
     """What the advisor has to say, in one line. It never changes the state of the host."""
 
@@ -228,7 +229,7 @@ NOT_ADVISED = AdviceSummary(enabled=True, engines=0, findings=0, warnings=0, say
 """Before the first look, and where nothing is tuned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EngineInfo:
     """A process of an inference engine, as much as everybody may see: no command line, no environment."""
 
@@ -269,7 +270,7 @@ class EngineInfo:
     """What could not be read of it, and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Advice:
     """One finding about one process."""
 
@@ -298,7 +299,7 @@ class Advice:
     """How sure it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AdviceReport:
     """What the inference engines on this host do to themselves, and what to do about it."""
 
@@ -315,7 +316,7 @@ class AdviceReport:
     """Rules that the configuration silences."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Status:
     """What fits a screen."""
 
@@ -348,7 +349,7 @@ class Status:
     """Who says so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LastDrift:
     """The latest drift of one tunable."""
 
@@ -363,7 +364,7 @@ class LastDrift:
     """Who did it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TunableState:
     """One tunable or check, whole."""
 
@@ -418,7 +419,7 @@ class TunableState:
     """When it was last read, RFC 3339 UTC."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tunables:
     """All tunables and checks."""
 
@@ -431,7 +432,7 @@ class Tunables:
     """In the order of the areas, then of the devices."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DriftReport:
     """What does not hold now, and the latest episodes."""
 
@@ -442,7 +443,7 @@ class DriftReport:
     """The latest 50 episodes since the daemon started; older ones are in `/history`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EvidenceItem:
     """One piece of evidence for or against this being a GB10."""
 
@@ -455,7 +456,7 @@ class EvidenceItem:
     """Which way it speaks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClusterInfo:
     """The CPUs of one kind."""
 
@@ -472,7 +473,7 @@ class ClusterInfo:
     """What told the kinds apart: `MIDR`, `cpu_capacity` or `nothing`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Conflict:
     """A line of some file that sets what sparktune sets. Told, never changed."""
 
@@ -507,7 +508,7 @@ class Conflict:
     """What a person can do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Neighbour:
     """A tuner that is enabled and sets nothing of ours: no conflict."""
 
@@ -520,7 +521,7 @@ class Neighbour:
     """What it sets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Conflicts:
     """Who else is told to set what sparktune sets, as far as files tell."""
 
@@ -541,7 +542,7 @@ NOT_LOOKED = Conflicts(looked_at=None, files=0, found=(), neighbours=(), gaps=()
 """Before the first look."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Hardware:
     """The machine and the evidence."""
 
@@ -576,7 +577,7 @@ class Hardware:
     """Who else is told to set what sparktune sets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConfigValue:
     """One effective value and the layer that set it."""
 
@@ -587,7 +588,7 @@ class ConfigValue:
     """`default`, `/etc/sparktune.toml`, `/etc/sparktune.toml [[host]] 1`, an environment variable."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConfigReport:
     """The effective configuration with origins."""
 
@@ -604,7 +605,7 @@ class ConfigReport:
     """By dotted key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Counters:
     """What `/metrics` counts beyond the state; published for the API process, not a path of its own."""
 

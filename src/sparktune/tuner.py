@@ -7,11 +7,11 @@ listens to nothing.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparktune.contest import ContestRule
 from sparktune.engine import Engine
+from sparktune.frozen import frozen
 from sparktune.hardware import detect
 from sparktune.kernel.fabric import read_fabric
 from sparktune.marks import Marks
@@ -34,7 +34,7 @@ _NOTES_AGE_S = 60.0
 OFF_SWITCH = "sparktune=off"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AreaFacts:
     """What the last discovery of an area said beside its tunables.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sparktune.advice.model import ModelFacts
+from sparktune.frozen import frozen
 from sparktune.wording import plain
 
 _MOST_PATH = 4096
@@ -16,7 +17,7 @@ _HIGHEST_CPU = 65536
 _SIZE_FIELDS = 3  # mapped, resident, device
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answer:
     """What a child said.
 

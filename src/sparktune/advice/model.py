@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from sparktune.fabric.model import Fabric
@@ -51,7 +52,7 @@ class Certainty(StrEnum):
     DISPUTED = "disputed"  # results went both ways: measure both
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Engine:
     """A process that is part of an inference engine.
 
@@ -121,7 +122,7 @@ class Engine:
         return dict(self.environment).get(name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModelFile:
     """A model file that a process has mapped or open.
 
@@ -145,7 +146,7 @@ class ModelFile:
     read_ahead_since_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Connection:
     """Established TCP connections of one process with one remote host, by direction and interface.
 
@@ -168,7 +169,7 @@ class Connection:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Limit:
     """A resource limit in bytes; None is unlimited.
 
@@ -181,7 +182,7 @@ class Limit:
     hard: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Evidence:
     """What a process really does, at one moment. None is "could not be read".
 
@@ -236,7 +237,7 @@ class Evidence:
         return tuple(one for one in self.connections or () if not one.is_local)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostFacts:
     """What is true of the machine, at one moment. None is "could not be read".
 
@@ -273,7 +274,7 @@ class HostFacts:
     management: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModelFacts:
     """What the headers of a model say of it.
 
@@ -303,7 +304,7 @@ class ModelFacts:
     files: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Finding:
     """One piece of advice about one process.
 
@@ -335,7 +336,7 @@ class Finding:
 Judge = Callable[[Engine, Evidence, "ModelFacts | None", HostFacts], "Finding | None"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rule:
     """One rule: data, and one pure function.
 

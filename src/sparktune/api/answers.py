@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
-from dataclasses import dataclass
 from typing import ClassVar
 
 from starlette.responses import Response
 
+from sparktune.frozen import frozen
 from sparktune.published import encode
 from sparktune.snapshot import DOCUMENTED, StateName
 
@@ -16,7 +16,7 @@ ALLOWED = ("GET", "HEAD")
 JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Failure:
     """Why there is no answer."""
 
@@ -27,7 +27,7 @@ class Failure:
     """What a person can do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Health:
     """The daemon is alive and has looked lately."""
 
@@ -38,7 +38,7 @@ class Health:
     """Seconds since everything was last verified."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Index:
     """What there is to ask."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 )
 def daemon(*, log_format: LogFormat) -> int:
     """Apply, verify, publish, and hold everything until SIGTERM. The tuned values stay then."""
-    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # nothing that is merely installed runs as root here
-
     from sparktune import logs
     from sparktune.daemon import Daemon
 

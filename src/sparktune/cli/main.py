@@ -123,6 +123,7 @@ def cli(*, debug: bool, **_: Path | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of this process. Returns the exit code."""
     garbage.expect_start()
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # nothing that is merely installed runs in here
     sys.excepthook = _tell_defect
     _prepare_streams()
     if COMPLETE_VARIABLE in os.environ:

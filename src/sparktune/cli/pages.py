@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import DaemonNotRunningError, RefusedError, SparktuneError
+from sparktune.frozen import frozen
 from sparktune.published import encode, timestamp
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _TIMEOUT_S = 10.0
 _LARGEST_ANSWER = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Query:
     """Which episodes.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sparktune.cli.local import AREA_NAMES, area_notes, choose, is_hidden, is_supported
 from sparktune.errors import DaemonNotRunningError
+from sparktune.frozen import frozen
 from sparktune.model import Note, Noticed, Policy, ReadingKind, Value
 from sparktune.published import fetch
 
@@ -24,7 +24,7 @@ _MADE = "unless the new directory says so already"
 _HIDDEN = "not visible: only root may read the originals"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Write:
     """One write that would be done.
 
@@ -65,7 +65,7 @@ class Write:
     disturbs: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Left:
     """Something that is not as wanted, or cannot be read, and would not be written.
 
@@ -84,7 +84,7 @@ class Left:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Plan:
     """Everything `sparktune plan` says.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from sparktune.model import Tunable
@@ -17,7 +18,7 @@ this many µs are kept out by PM QoS. unknown: only running it would tell the va
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Line:
     """A line of a configuration file or script, continuation lines included.
 
@@ -45,7 +46,7 @@ class Line:
         return (key.strip(), value.strip()) if equals and key.strip() else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Claim:
     """One line that sets attributes of ours.
 
@@ -78,7 +79,7 @@ class Claim:
     remove: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tuner:
     """A tuner that is enabled.
 

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+
+from sparktune.frozen import frozen
 
 
 class Presence(StrEnum):
@@ -28,7 +30,7 @@ class OwnerKind(StrEnum):
     UNKNOWN = "unknown"  # files that may name the interface are only for root to read
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Owner:
     """Who owns an interface's addresses and MTU.
 
@@ -56,7 +58,7 @@ class Owner:
         return re.sub(r"\bMTU\b", str(mtu), self.change)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Gid:
     """One filled entry of a GID table.
 
@@ -85,7 +87,7 @@ class Gid:
         return self.ipv4.startswith("169.254.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RdmaPort:
     """A port of an RDMA device.
 
@@ -119,7 +121,7 @@ class RdmaPort:
         return next((gid for gid in found if not gid.is_zeroconf), found[0] if found else None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Function:
     """One PCI function of a ConnectX-7, with its interface and RDMA device.
 
@@ -178,7 +180,7 @@ class Function:
         return self.carrier is True and (self.rdma is None or self.rdma.is_active)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Port:
     """A QSFP port and the functions that lead to it.
 
@@ -196,7 +198,7 @@ class Port:
         return any(function.carrier for function in self.functions)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Fabric:
     """Everything that was found, at one moment.
 

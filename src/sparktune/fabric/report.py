@@ -6,10 +6,10 @@ Plain dataclasses, the schema of `/fabric` and `sparktune fabric --json`. Judges
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sparktune.fabric.model import Fabric, Function, Gid, Owner, OwnerKind, Port, Presence, RdmaPort
+from sparktune.frozen import frozen
 from sparktune.snapshot import DOCUMENTED, VerdictName
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _DO = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FabricFinding:
     """A tunable or check of a function or port that does not hold."""
 
@@ -46,7 +46,7 @@ class FabricFinding:
     """What a person can do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OwnerReport:
     """Who configures an interface."""
 
@@ -61,7 +61,7 @@ class OwnerReport:
     """The MTU it asks for; null: none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GidReport:
     """A filled entry of a GID table."""
 
@@ -78,7 +78,7 @@ class GidReport:
     """The IPv4 address it stands for; empty for an IPv6 one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FunctionReport:
     """One function: a twin of a port, or another RDMA device."""
 
@@ -135,7 +135,7 @@ class FunctionReport:
     """What does not hold."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PortReport:
     """A QSFP port and its twins."""
 
@@ -150,7 +150,7 @@ class PortReport:
     """What does not hold between its twins."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FabricReport:
     """The fabric of this machine."""
 
@@ -169,7 +169,7 @@ class FabricReport:
     """RDMA devices that are no ConnectX-7's: Soft-RoCE, another NIC."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Judged:
     """One tunable or check of the area as the engine concluded it.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
-from dataclasses import dataclass
 from typing import ClassVar
 
+from sparktune.frozen import frozen
 from sparktune.snapshot import DOCUMENTED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Setting:
     """A variable to set."""
 
@@ -22,7 +22,7 @@ class Setting:
     """Why, in one sentence."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Removal:
     """A variable that must not be set."""
 
@@ -33,7 +33,7 @@ class Removal:
     """Why, in one sentence."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Problem:
     """Something that makes NCCL hang or die with any variables."""
 
@@ -44,7 +44,7 @@ class Problem:
     """What a person can do about it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Suggestion:
     """The environment of NCCL and UCX on this node now, or why there is none."""
 

@@ -11,6 +11,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from sparktune.frozen import frozen
+
 _ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence: RFC 792, RFC 4443
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # struct sock_extended_err, include/uapi/linux/errqueue.h
 _NUMBER = struct.Struct("=i")
@@ -78,7 +80,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answer:
     """What came back for one ping.
 

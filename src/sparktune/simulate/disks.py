@@ -6,10 +6,11 @@ The bdi alias of a disk's read-ahead is a hard link: one value behind two names,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from sparktune.errors import UsageError
+from sparktune.frozen import frozen
 from sparktune.simulate.pci import pci_path
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ SECTORS_PER_GIB = 2_097_152
 _LOOP, _SCSI, _ZRAM, _MAPPER, _EXTENDED = 7, 8, 251, 252, 259
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Disk:
     """One block device with its partitions.
 
@@ -57,7 +58,7 @@ class Disk:
         return f"{self.parent}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Controller:
     """An NVMe controller."""
 

@@ -6,10 +6,10 @@ netlink knows on a real machine is in the folder `netlink` of an interface, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparktune.errors import UsageError
+from sparktune.frozen import frozen
 from sparktune.simulate.pci import pci_path
 from sparktune.simulate.rdma import build_rdma, port_files
 
@@ -33,7 +33,7 @@ _COUNTED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Interface:
     """A network interface, and the RDMA device beside it if there is one.
 

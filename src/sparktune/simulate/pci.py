@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from sparktune.simulate.writer import TreeWriter
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 DEVICES = "/sys/bus/pci/devices"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Function:
     """One PCI function.
 

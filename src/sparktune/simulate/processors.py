@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sparktune.cpus import format_cpu_list
 from sparktune.errors import UsageError
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ _REVISION = 1
 _FEATURES = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm sve sve2 bti"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Core:
     """One kind of core.
 
@@ -45,7 +46,7 @@ class IdleState:
     residency_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Processor:
     """All CPUs of a machine.
 

@@ -11,12 +11,12 @@ import http.client
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparktune.api.sockets import bind_sockets
 from sparktune.errors import AlreadyRunningError, DaemonNotRunningError, SparktuneError
+from sparktune.frozen import frozen
 from sparktune.kernel.lock import HostLock
 from sparktune.kernel.root import Root
 from sparktune.published import fetch
@@ -34,7 +34,7 @@ _EXIT_UNSUPPORTED = 5
 _HIGHEST_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Simulation:
     """What to run.
 
@@ -57,7 +57,7 @@ class Simulation:
     run_dir: Path | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Running:
     """What runs, once it answers.
 

@@ -5,9 +5,10 @@ All but `no-cable` differ from `healthy-pair` in what their name says, and in no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sparktune.frozen import frozen
 from sparktune.simulate.variants import MACHINES, Machine, netplan
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _UUID = "5d3c2f4e-8f5b-4d0a-9a57-3f1d0c9b7a10"
 _SECOND_ADDRESS = "fd00:0000:0000:0000:029f:8fff:fe00:0001"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Scenario:
     """A machine in a state.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from sparktune.frozen import frozen
 from sparktune.simulate.disks import DEFAULT_READ_AHEAD_KB, build_bdi
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ DGX_OTA_VERSION="7.4.0"
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Mount:
     """A file system on a block device."""
 
@@ -56,7 +57,7 @@ class Mount:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Software:
     """What runs on the machine.
 

@@ -10,11 +10,12 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import SparktuneError, UsageError
+from sparktune.frozen import frozen
 from sparktune.simulate import disks, fabric, processors, software
 from sparktune.simulate.pci import build_function
 from sparktune.simulate.scenarios import SCENARIOS
@@ -100,7 +101,7 @@ def add_nfs(directory: Path, mount_point: str, number: int) -> None:
     software.add_nfs(_open(directory)[0], mount_point, number)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Memory:
     variant: str
     scenario: str = ""

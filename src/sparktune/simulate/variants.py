@@ -5,9 +5,10 @@ Not known and made up: idle residencies, NVMe and root port ids, addresses, coun
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sparktune.frozen import frozen
 from sparktune.simulate import fabric, rivals
 from sparktune.simulate.disks import Controller, Disk, default_disk, hidden_path, mapped_disk, nvme_disk
 from sparktune.simulate.fabric import Interface
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Machine:
     """One simulated machine."""
 

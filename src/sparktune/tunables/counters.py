@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sparktune.fabric.naming import listed, shell_word
+from sparktune.frozen import frozen
 from sparktune.kernel.counters import UNREADABLE, CounterCheck, read_number
 from sparktune.kernel.flaps import LinkFlaps
 from sparktune.kernel.identity import identify_directory
@@ -35,7 +35,7 @@ _CARRIER = "kernel: Documentation/ABI/testing/sysfs-class-net, carrier_down_coun
 _DRIVER = "kernel: Documentation/networking/device_drivers/ethernet/mellanox/mlx5/counters.rst"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Counter:
     """What one counter means.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sparktune.fabric import checks, twins
 from sparktune.fabric.naming import shell_word
+from sparktune.frozen import frozen
 from sparktune.wording import plain
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _SUBNETS = "NVIDIA/dgx-spark-playbooks 0db7c14: nvidia/multi-sparks-through-swit
 _BANDWIDTH = "users' measurements on pairs of Sparks, see docs/fabric-checks.md"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Check:
     """What makes one check of a function, a port, or all of them.
 
