@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sparktune.advice.examination import Suspect
     from sparktune.advice.model import Finding
     from sparktune.kernel.asking import Asking
+    from sparktune.kernel.sockets import SocketTables
     from sparktune.tuner import Tuner
 
 EVERY_S = 59.0
@@ -140,8 +141,11 @@ class Advisor:
         for pid in self._new_pids():
             self._meet(pid)
             yield
+        from sparktune.kernel.sockets import SocketTables
+
+        tables = SocketTables()
         for pid, one in list(self._suspects.items()):
-            if not self._look_at(one):
+            if not self._look_at(one, tables):
                 del self._suspects[pid]
             yield
         self._count_queue_pairs()
@@ -190,12 +194,12 @@ class Advisor:
         pythons = sum(one.name.kind is None and one.engine is None for one in self._suspects.values())
         return pythons < MOST_PYTHONS
 
-    def _look_at(self, one: Suspect) -> bool:
+    def _look_at(self, one: Suspect, tables: SocketTables) -> bool:
         """Whether it is still worth looking at."""
         from sparktune.advice.examination import look_again, started_s
         from sparktune.advice.surroundings import read_uptime_s
 
-        if not look_again(one, self._proc, self._read_ahead_since):
+        if not look_again(one, self._proc, self._read_ahead_since, tables):
             return False
         age_s = read_uptime_s(self._root) - started_s(one.sketch)
         return one.engine is not None or one.name.kind is not None or age_s < PYTHON_AGE_S

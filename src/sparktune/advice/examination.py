@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from sparktune.kernel import deeds
 from sparktune.kernel.borrowed import as_user
 from sparktune.kernel.engines import read_container
 from sparktune.kernel.process import open_process, read_start, read_unit
+from sparktune.kernel.sockets import Socket, SocketTables, inodes_of
 from sparktune.wording import plain
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 _TICKS = os.sysconf("SC_CLK_TCK")
 _STEP_BYTES = 64 << 20
 """So much must its mapped or resident memory change before its map is read again."""
+SOCKETS_FRESH_S = 300.0
+"""How long connections are believed to be what they were while the sockets are the same ones."""
 _PACKAGES = {EngineKind.VLLM: "vllm", EngineKind.SGLANG: "sglang", EngineKind.LLAMA_CPP: "llama_cpp_python"}
 _NCCL = ("nvidia_nccl_cu12", "nvidia_nccl_cu13", "nvidia_nccl_cu11")
 _UVERBS, _GPU = "/dev/infiniband/uverbs", "/dev/nvidia"
@@ -51,6 +55,8 @@ class Suspect:
         asked: the state of things when the child was asked last; another one is worth another child.
         seen: the state of things at the last look.
         request: what a child would be asked.
+        library_bytes: how much code it had mapped when its map was read last.
+        inodes, sockets, sockets_s: its TCP sockets as they were found last, and when on CLOCK_MONOTONIC.
     """
 
     sketch: Sketch
@@ -63,6 +69,10 @@ class Suspect:
     asked: tuple[object, ...] | None = None
     seen: tuple[object, ...] = ()
     request: dict[str, Any] = field(default_factory=dict)
+    library_bytes: int | None = None
+    inodes: frozenset[bytes] = frozenset()
+    sockets: tuple[Socket, ...] | None = None
+    sockets_s: float = float("-inf")
 
 
 class _Look(NamedTuple):
@@ -70,7 +80,7 @@ class _Look(NamedTuple):
 
     status: deeds.Status
     descriptors: tuple[str, ...] | None
-    sockets: tuple[deeds.Socket, ...] | None
+    sockets: tuple[Socket, ...] | None
 
     @property
     def open_models(self) -> tuple[str, ...]:
@@ -81,7 +91,7 @@ class _Look(NamedTuple):
         return None if self.descriptors is None else any(path.startswith(_GPU) for path in self.descriptors)
 
     @property
-    def listening(self) -> list[deeds.Socket]:
+    def listening(self) -> list[Socket]:
         return [socket for socket in self.sockets or () if socket.listening]
 
 
@@ -96,13 +106,14 @@ def suspect(sketch: Sketch, name: Name) -> Suspect:
     return Suspect(sketch._replace(arguments=()), name, arguments, folder=_model_of(arguments))
 
 
-def look_again(one: Suspect, proc: str, since: Since) -> bool:
+def look_again(one: Suspect, proc: str, since: Since, tables: SocketTables) -> bool:
     """Read what the process does now. False: it is gone, or another one has its pid.
 
     Args:
         one: the process.
         proc: where procfs is.
         since: when the read-ahead of a device was last changed.
+        tables: those of this pass.
     """
     process = open_process(proc, one.sketch.pid)
     if process is None:
@@ -113,11 +124,11 @@ def look_again(one: Suspect, proc: str, since: Since) -> bool:
             return False
         if start.starttime != one.sketch.start_ticks:
             return False
-        if one.engine is None and one.name.kind is None and not _has_library(one, process):
+        if one.engine is None and one.name.kind is None and not _has_library(one, process, status):
             return True
         with as_user(status.uid):
             descriptors = deeds.read_descriptors(process)
-        look = _Look(status, descriptors, deeds.read_sockets(process, descriptors or ()))
+        look = _Look(status, descriptors, _read_sockets(one, process, descriptors or (), status, tables))
         if one.engine is None:
             one.engine = _recognise(one, process, look)
         if one.engine is not None:
@@ -129,10 +140,35 @@ def look_again(one: Suspect, proc: str, since: Since) -> bool:
     return True
 
 
-def _has_library(one: Suspect, process: int) -> bool:
-    """Whether a Python program has an engine loaded: the one question there is before anything else."""
+def _has_library(one: Suspect, process: int, status: deeds.Status) -> bool:
+    """Whether a Python program has an engine loaded: the one question there is before anything else.
+
+    Its map is read again only once it has other code mapped: to load a library is to map its code.
+    """
+    before, one.library_bytes = one.library_bytes, status.library_bytes
+    if before is not None and before == one.library_bytes:
+        return False
     lines = deeds.read_maps_lines(process)
     return lines is not None and recognise(one.name, Deeds(read_maps(lines))) is not None
+
+
+def _read_sockets(
+    one: Suspect,
+    process: int,
+    descriptors: tuple[str, ...],
+    status: deeds.Status,
+    tables: SocketTables,
+) -> tuple[Socket, ...] | None:
+    """Its TCP sockets. An engine that has had the same ones for two looks has the same connections.
+
+    What changes without a new socket (a late listen(), a peer that hung up) is seen within `SOCKETS_FRESH_S`.
+    """
+    inodes, now_s = inodes_of(descriptors), time.monotonic()
+    is_same = one.engine is not None and one.sockets is not None and inodes == one.inodes
+    if not is_same or now_s - one.sockets_s >= SOCKETS_FRESH_S:
+        one.sockets_s = now_s if is_same else float("-inf")  # at first sight it may be about to connect
+        one.inodes, one.sockets = inodes, tables.read(process, inodes, uid=status.uid)
+    return one.sockets
 
 
 def _recognise(one: Suspect, process: int, look: _Look) -> Engine | None:
@@ -215,11 +251,11 @@ def _evidence(one: Suspect, process: int, look: _Look, since: Since) -> Evidence
     )
 
 
-def _ports(sockets: list[deeds.Socket]) -> tuple[int, ...]:
+def _ports(sockets: list[Socket]) -> tuple[int, ...]:
     return tuple(sorted({socket.local_port for socket in sockets}))
 
 
-def _connections(process: int, sockets: tuple[deeds.Socket, ...]) -> tuple[Connection, ...]:
+def _connections(process: int, sockets: tuple[Socket, ...]) -> tuple[Connection, ...]:
     ports = {socket.local_port for socket in sockets if socket.listening}
     found: dict[tuple[str, str, int, bool], int] = {}
     for socket in sockets:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparktune.advice.model import HostFacts
+from sparktune.advice.rules.cpus import may_answer_nodes
 from sparktune.cpus import list_present
 from sparktune.model import Verdict
 
@@ -29,7 +30,7 @@ def read_uptime_s(root: Root) -> float:
 
 
 def read_host(tuner: Tuner, *, engines: tuple[Engine, ...], fabric: Fabric | None) -> HostFacts:
-    """The machine as it is now."""
+    """The machine as it is now; its idle states, hundreds of files, only for engines they can matter to."""
     root = tuner.host.root
     memory = _read_meminfo(root)
     kinds = {cluster.kind: frozenset(cluster.cpus) for cluster in tuner.host.clusters}
@@ -44,7 +45,7 @@ def read_host(tuner: Tuner, *, engines: tuple[Engine, ...], fabric: Fabric | Non
         swap_used_bytes=None if swap is None or free is None else swap - free,
         performance_cpus=kinds.get("performance", frozenset()),
         efficiency_cpus=kinds.get("efficiency", frozenset()),
-        deepest_idle_us=read_deepest_idle_us(root),
+        deepest_idle_us=read_deepest_idle_us(root) if any(map(may_answer_nodes, engines)) else None,
         read_ahead_kb=tuner.settings.nvme.read_ahead_kb if _holds_read_ahead(tuner) else None,
         uptime_s=read_uptime_s(root),
         engines=engines,

@@ -1,4 +1,4 @@
-"""What a process really does: descriptors, connections, limits, memory. Bounded; judges and raises nothing.
+"""What a process really does: descriptors, routes, limits, memory. Bounded; judges and raises nothing.
 
 Everything here is cheap, for it is read once a minute in the daemon's loop. smaps is not: see model_child.py.
 """
@@ -6,20 +6,14 @@ Everything here is cheap, for it is read once a minute in the daemon's loop. sma
 from __future__ import annotations
 
 import ipaddress
-import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sparktune.kernel.engines import read_file, read_links
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 MOST_DESCRIPTORS = 4096
-MOST_SOCKETS_BYTES = 1 << 20
+MOST_ROUTES_BYTES = 1 << 20
 MOST_ENVIRONMENT_BYTES = 1 << 18
 
-_SOCKET = re.compile(r"socket:\[(\d+)\]")
-_ESTABLISHED, _LISTEN = b"01", b"0A"
 _IPC_LOCK = 14  # include/uapi/linux/capability.h
 _UNLIMITED = b"unlimited"
 
@@ -39,6 +33,7 @@ class Status(NamedTuple):
         cpus: Cpus_allowed_list.
         ipc_lock: whether CAP_IPC_LOCK is effective.
         exited: it is a zombie: it does nothing any more.
+        library_bytes: code beside its own program's (VmLib): it differs once a library is loaded.
     """
 
     uid: int
@@ -53,21 +48,7 @@ class Status(NamedTuple):
     cpus: str
     ipc_lock: bool | None
     exited: bool = False
-
-
-class Socket(NamedTuple):
-    """A TCP socket of a process.
-
-    Attributes:
-        listening: it waits for connections; `remote` means nothing then.
-        local, local_port, remote, remote_port: its two ends.
-    """
-
-    listening: bool
-    local: str
-    local_port: int
-    remote: str
-    remote_port: int
+    library_bytes: int | None = None
 
 
 def read_status(process: int) -> Status | None:
@@ -93,6 +74,7 @@ def read_status(process: int) -> Status | None:
             cpus=fields.get(b"Cpus_allowed_list", b"").decode(errors="replace"),
             ipc_lock=bool(int(fields[b"CapEff"], 16) >> _IPC_LOCK & 1) if b"CapEff" in fields else None,
             exited=fields.get(b"State", b"")[:1] in {b"Z", b"X"},
+            library_bytes=_kilobytes(fields, b"VmLib"),
         )
     except (KeyError, IndexError, ValueError):  # not what a kernel writes
         return None
@@ -130,42 +112,6 @@ def read_maps_lines(process: int) -> list[bytes] | None:
     return None if data is None else data.splitlines()
 
 
-def read_sockets(process: int, descriptors: Iterable[str]) -> tuple[Socket, ...] | None:
-    """The TCP sockets among its descriptors, in its own network namespace; None: not readable.
-
-    Source: Documentation/networking/proc_net_tcp.rst. At most 1 MiB of each table is read.
-    """
-    inodes = {match[1].encode() for link in descriptors if (match := _SOCKET.fullmatch(link))}
-    if not inodes:
-        return ()
-    tables = [read_file(process, name, most=MOST_SOCKETS_BYTES) for name in ("net/tcp", "net/tcp6")]
-    if tables[0] is None and tables[1] is None:
-        return None
-    lines = [line for table in tables for line in (table or b"").splitlines()[1:]]
-    return tuple(found for line in lines if (found := _socket(line, inodes)) is not None)
-
-
-def _socket(line: bytes, inodes: set[bytes]) -> Socket | None:
-    fields = line.split()
-    if len(fields) < 10 or fields[9] not in inodes or fields[3] not in {_ESTABLISHED, _LISTEN}:  # noqa: PLR2004
-        return None
-    try:
-        (local, local_port), (remote, remote_port) = _end(fields[1]), _end(fields[2])
-    except ValueError:  # not what a kernel writes
-        return None
-    return Socket(fields[3] == _LISTEN, local, local_port, remote, remote_port)
-
-
-def _end(field: bytes) -> tuple[str, int]:
-    """Address and port of `0100007F:1F90`: words of 32 bits, each in the byte order of the machine."""
-    digits, _, port = field.partition(b":")
-    words = bytes.fromhex(digits.decode("ascii"))
-    data = b"".join(words[start : start + 4][::-1] for start in range(0, len(words), 4))
-    address = ipaddress.ip_address(data)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address), int(port, 16)
-
-
 class Routes(NamedTuple):
     """Which interface leads where, in the network namespace of a process.
 
@@ -191,7 +137,7 @@ class Routes(NamedTuple):
 def read_routes(process: int) -> Routes:
     """The IPv4 routes and IPv6 addresses of its network namespace (proc_pid_net(5)); empty without."""
     networks: list[tuple[int, int, str]] = []
-    for line in (read_file(process, "net/route", most=MOST_SOCKETS_BYTES) or b"").splitlines()[1:]:
+    for line in (read_file(process, "net/route", most=MOST_ROUTES_BYTES) or b"").splitlines()[1:]:
         fields = line.split()
         if len(fields) >= 8:  # noqa: PLR2004 - Iface Destination Gateway Flags RefCnt Use Metric Mask
             network, mask = (int.from_bytes(bytes.fromhex(fields[place].decode())[::-1]) for place in (1, 7))

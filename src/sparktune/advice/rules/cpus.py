@@ -62,11 +62,18 @@ def _judge_idle(
     )
 
 
-def _answers_nodes(engine: Engine, evidence: Evidence, host: HostFacts) -> bool:
+def may_answer_nodes(engine: Engine) -> bool:
+    """Whether it is of a kind that other nodes can wait for: else nobody need know the idle states."""
     if engine.kind is EngineKind.LLAMA_CPP:
-        return engine.role is Role.RPC and any(one.inbound for one in evidence.remote)
-    if engine.kind not in (EngineKind.VLLM, EngineKind.SGLANG):
+        return engine.role is Role.RPC
+    return engine.kind in (EngineKind.VLLM, EngineKind.SGLANG)
+
+
+def _answers_nodes(engine: Engine, evidence: Evidence, host: HostFacts) -> bool:
+    if not may_answer_nodes(engine):
         return False
+    if engine.kind is EngineKind.LLAMA_CPP:
+        return any(one.inbound for one in evidence.remote)
     return computes(engine, evidence, host) and is_clustered(engine, evidence, host)
 
 
