@@ -127,6 +127,7 @@ def make_advice() -> AdviceReport:
         findings=(finding,),
         engines=(engine,),
         ignored=(),
+        unseen="",
     )
 
 

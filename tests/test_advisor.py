@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from children import fork, wait
 from gguf_maker import write_model
 from passes import OFF, Published
 from sparktune.advice import judging
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 needs_root = pytest.mark.root
 NOBODY = 65534
+NEW_NAMESPACE, PRIVATE = 0x20000, 0x44000  # CLONE_NEWNS; MS_PRIVATE | MS_REC
 WORD = "tiger-swordfish-4711"
 SERVE = (
     "import mmap, sys, time\n"
@@ -282,7 +285,52 @@ def test_a_process_that_vanishes_while_it_is_read_is_left_out(
 
 def test_without_a_procfs_there_is_nothing_to_say(table: Published, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "root/proc")
-    assert table.run_pass().summary.says == "nothing to advise, 0 engines examined"
+    report = table.run_pass()
+    assert report.unseen == "all processes: there is no /proc"
+    assert report.summary.says == "nothing to advise, 0 engines examined; not seen: all processes"
+
+
+# -- hidepid -------------------------------------------------------------------------------------------------
+
+
+def hide_processes(mode: bytes) -> None:
+    """A /proc of its own that hides others (proc(5)); since Linux 5.8 each mount is its own instance."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for done in (
+        libc.unshare(NEW_NAMESPACE),
+        libc.mount(b"none", b"/", None, PRIVATE, None),
+        libc.mount(b"proc", b"/proc", b"proc", 0, b"hidepid=" + mode),
+    ):
+        assert done == 0, os.strerror(ctypes.get_errno())
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [b"1", b"2"])
+def test_what_hidepid_hides_is_said_and_what_is_left_is_examined(
+    mode: bytes, tmp_path: Path, start: Callable[..., int]
+) -> None:
+    theirs, ours = start("llama-server"), start("llama-server", uid=NOBODY)
+    before = Path("/proc/self/mountinfo").read_text()
+
+    def look() -> int:
+        hide_processes(mode)
+        full = Published(tmp_path).run_pass()  # with CAP_SYS_PTRACE nothing is hidden
+        assert full.unseen == ""
+        assert {theirs, ours} <= {engine.pid for engine in full.engines}
+        left = Published(tmp_path)
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        report = left.run_pass()
+        assert ours in {engine.pid for engine in report.engines}
+        assert theirs not in {engine.pid for engine in report.engines}
+        assert report.unseen.startswith("processes of other users: /proc/1: ")
+        assert report.summary.says.endswith("; not seen: processes of other users")
+        return 0
+
+    assert wait(fork(look)) == 0
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert Path(f"/proc/{ours}/stat").exists()
 
 
 def test_ten_thousand_known_processes_cost_next_to_nothing(table: Published, tmp_path: Path) -> None:

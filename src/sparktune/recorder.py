@@ -94,7 +94,9 @@ class Recorder:
         self._shown_config: tuple[Effective, bool] | None = None
         self._shown_fabric: FabricReport | None = None
         self._conflicts = NOT_LOOKED
-        self._advice = AdviceReport(looked_at=None, summary=NOT_ADVISED, findings=(), engines=(), ignored=())
+        self._advice = AdviceReport(
+            looked_at=None, summary=NOT_ADVISED, findings=(), engines=(), ignored=(), unseen=""
+        )
         self._shown_advice: AdviceReport | None = None
         self._shown_hardware: tuple[Host, Conflicts] | None = None
         self._unsupported = ""

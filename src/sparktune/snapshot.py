@@ -314,6 +314,8 @@ class AdviceReport:
     """The engines that were found."""
     ignored: tuple[str, ...]
     """Rules that the configuration silences."""
+    unseen: str
+    """Which processes could not be seen, and why; empty: none that is known of."""
 
 
 @frozen

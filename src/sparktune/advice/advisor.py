@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sparktune.kernel.engines import last_pid, list_pids, look_at
+from sparktune.kernel.engines import blind_spot, last_pid, list_pids, look_at
 from sparktune.snapshot import AdviceReport, AdviceSummary
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class Advisor:
             enabled=False, engines=0, findings=0, warnings=0, says="switched off by advice.enabled"
         )
         self._recorder.publish_advice(
-            AdviceReport(looked_at=None, summary=summary, findings=(), engines=(), ignored=())
+            AdviceReport(looked_at=None, summary=summary, findings=(), engines=(), ignored=(), unseen="")
         )
 
     # -- children --------------------------------------------------------------------------------------------
@@ -287,7 +287,8 @@ class Advisor:
 
         keys = {key_of(one, finding) for one, finding in findings}
         self._since = {key: since for key, since in self._since.items() if key in keys}
-        report = build_report(engines, findings, self._since, ignored=self._tuner.settings.advice.ignore)
+        ignored, unseen = self._tuner.settings.advice.ignore, blind_spot(self._root)
+        report = build_report(engines, findings, self._since, ignored=ignored, unseen=unseen)
         self._tell(findings, key_of)
         self._recorder.publish_advice(report)
 

@@ -33,6 +33,7 @@ def build_report(
     since: dict[Key, str],
     *,
     ignored: tuple[str, ...],
+    unseen: str = "",
 ) -> AdviceReport:
     """The document of `/advice`.
 
@@ -41,21 +42,23 @@ def build_report(
         findings: what the rules say of them.
         since: when each was first found; new ones are added.
         ignored: rules that are silenced.
+        unseen: which processes could not be seen; empty: none.
     """
     now = timestamp()
     said = [_advice(finding, since.setdefault(key_of(one, finding), now)) for one, finding in findings]
     said.sort(key=lambda advice: advice.severity != Severity.WARNING.value)
     return AdviceReport(
         looked_at=now,
-        summary=sum_up(len(suspects), said),
+        summary=sum_up(len(suspects), said, unseen=unseen),
         findings=tuple(said[:MOST_FINDINGS]),
         engines=tuple(_engine(one) for one in suspects if one.engine is not None),
         ignored=tuple(ignored),
+        unseen=unseen,
     )
 
 
-def sum_up(engines: int, findings: Sequence[Advice]) -> AdviceSummary:
-    """The line of `/status`."""
+def sum_up(engines: int, findings: Sequence[Advice], *, unseen: str = "") -> AdviceSummary:
+    """The line of `/status`; what could not be seen is never passed over in silence."""
     warnings = sum(advice.severity == Severity.WARNING.value for advice in findings)
     examined = f"{engines} engine{'' if engines == 1 else 's'} examined"
     says = f"nothing to advise, {examined}"
@@ -63,6 +66,8 @@ def sum_up(engines: int, findings: Sequence[Advice]) -> AdviceSummary:
         costly = f" ({warnings} costly)" if warnings else ""
         count = f"{len(findings)} finding{'' if len(findings) == 1 else 's'}{costly}"
         says = f"{count}, {examined}: sparktune advise"
+    if unseen:
+        says += f"; not seen: {unseen.partition(':')[0]}"
     return AdviceSummary(enabled=True, engines=engines, findings=len(findings), warnings=warnings, says=says)
 
 

@@ -87,6 +87,8 @@ def _show(screen: Screen, document: dict[str, Any], *, silent_for: float | None)
         screen.tell("note", says, column=_COLUMN)
     elif looked:
         screen.tell("looked", local_time(looked), column=_COLUMN)
+    if document["unseen"]:
+        screen.tell("unseen", document["unseen"], column=_COLUMN)
     for engine in document["engines"]:
         screen.say()
         _show_engine(screen, engine)

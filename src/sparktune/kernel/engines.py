@@ -22,6 +22,7 @@ _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _LAST_FIELD = 4  # load, load, load, running/all, last pid
 _CONTAINER = re.compile(rb"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope|[/\n:]|$)", re.MULTILINE)
 _SHOWN_DIGITS = 12
+_HIDDEN = "Is /proc mounted with hidepid, and CAP_SYS_PTRACE missing?"
 
 
 class Sketch(NamedTuple):
@@ -53,6 +54,23 @@ def list_pids(root: Root) -> set[int]:
     except OSError:  # no procfs at all
         return set()
     return {int(name) for name in names if name.isdecimal()}
+
+
+def blind_spot(root: Root) -> str:
+    """Which processes are not to be seen here, for people; empty: none that we know of.
+
+    Everybody may see pid 1, unless procfs was mounted with hidepid (proc(5)); for whom it holds is the
+    kernel's business: CAP_SYS_PTRACE lifts it.
+    """
+    if not root.exists("/proc"):
+        return "all processes: there is no /proc"
+    if not root.is_real:
+        return ""
+    try:
+        os.close(os.open("/proc/1/stat", _READ_ONLY))
+    except OSError as error:  # ENOENT with hidepid=2, EPERM with hidepid=1
+        return f"processes of other users: /proc/1: {error.strerror}. {_HIDDEN}"
+    return ""
 
 
 def look_at(root: Root, pid: int) -> Sketch | None:
