@@ -19,6 +19,14 @@ class Point:
     secret: str = field(default="", repr=False)
 
 
+@frozen(kw_only=False)
+class Pair:
+    """Two of which everybody knows which is which."""
+
+    key: str
+    value: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """The same, made by dataclasses alone."""
@@ -46,6 +54,12 @@ def test_it_takes_keywords_and_has_no_other_attributes() -> None:
         Point(1)  # type: ignore[call-arg]
     with pytest.raises(AttributeError):
         Point(x=1).z = 3  # type: ignore[attr-defined]
+
+
+def test_its_fields_can_be_allowed_to_go_unnamed() -> None:
+    assert Pair("a", 1) == Pair(key="a", value=1)
+    Pair("a", 1).value = 2  # type: ignore[misc] # as below
+    Pair("a", "1")  # type: ignore[arg-type] # as below
 
 
 def test_what_works_with_dataclasses_works_with_it() -> None:

@@ -11,10 +11,10 @@ import socket
 import struct
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import DaemonNotRunningError, RefusedError, SparktuneError
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ _PEER = struct.Struct("=iII")  # struct ucred
 _LONGEST_PATH = 107  # sizeof(sockaddr_un.sun_path) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Peer:
     """Who asks, as the kernel says it (SO_PEERCRED, unix(7))."""
 

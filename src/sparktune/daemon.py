@@ -109,7 +109,7 @@ class Daemon:
         self.keeper.discovered = self.conflicts.begin_later
         self.conflicts.begin()
         self.triggers.pinging.begin()
-        garbage.settle(look=True)
+        garbage.settle()
 
     def _tell_start(self) -> None:
         for store in (self.engine.originals, self.engine.marks):

@@ -8,8 +8,9 @@ and not for Python, so objects are made more quickly too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,12 +18,25 @@ if TYPE_CHECKING:
 Class = TypeVar("Class")
 
 
+@overload
+def frozen(cls: type[Class]) -> type[Class]: ...
+@overload
+def frozen(*, kw_only: bool) -> Callable[[type[Class]], type[Class]]: ...
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-def frozen(cls: type[Class]) -> type[Class]:
-    """Make a class a dataclass, equal and hashed by its fields, as `@dataclass(frozen=True)` would."""
-    made = dataclass(slots=True, kw_only=True, eq=False, repr=False)(cls)
-    shown = [entry.name for entry in fields(made) if entry.repr]  # type: ignore[arg-type] # it is one now
-    values = _getter([entry.name for entry in fields(made) if entry.compare])  # type: ignore[arg-type] # see above
+def frozen(cls: Any = None, *, kw_only: bool = True) -> Any:
+    """Make a class a dataclass, equal and hashed by its fields, as `@dataclass(frozen=True)` would.
+
+    Args:
+        cls: the class, where the decorator is used without arguments.
+        kw_only: whether its fields have to be named; the reader of three or more wants that.
+    """
+    return partial(_freeze, kw_only=kw_only) if cls is None else _freeze(cls, kw_only=kw_only)
+
+
+def _freeze(cls: type[Any], *, kw_only: bool) -> type[Any]:
+    made = dataclass(slots=True, kw_only=kw_only, eq=False, repr=False)(cls)
+    shown = [entry.name for entry in fields(made) if entry.repr]
+    values = _getter([entry.name for entry in fields(made) if entry.compare])
 
     def is_equal(self: Any, other: Any) -> Any:
         return values(self) == values(other) if other.__class__ is self.__class__ else NotImplemented

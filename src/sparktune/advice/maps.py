@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ MOST_FILES = 4096
 """Model files and libraries that are kept of one process; no engine has as many."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Mapping:
     """The mappings of one file, added up.
 
@@ -36,7 +37,7 @@ class Mapping:
     device: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Maps:
     """The mappings that tell something about an engine.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparktune.advice.model import EngineKind, Role
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sparktune.advice.maps import Maps
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Name:
     """What a process calls itself: the first sign.
 
@@ -152,7 +152,7 @@ def _port(arguments: Sequence[str], default: int) -> int:
     return default
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Deeds:
     """What a process does, as far as it was looked at: where the second sign comes from.
 

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from sparktune.api.answers import render
 from sparktune.errors import DaemonNotRunningError
 from sparktune.fabric.report import FabricReport
+from sparktune.frozen import frozen
 from sparktune.published import FRESH_SWEEPS, HINT_NO_DAEMON, Published, as_down, describe_age, freshness
 from sparktune.snapshot import AdviceReport, ConfigReport, Counters, DriftReport, Hardware, Status, Tunables
 
@@ -33,7 +33,7 @@ Stamp = tuple[int, int, int]
 _UNSAFE_IN_TAG = re.compile(r"[^A-Za-z0-9.-]")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Document(Generic[Model]):
     """One published document.
 
@@ -96,7 +96,7 @@ class Publication(Generic[Model]):
         return Document(raw=raw, model=model, stamp=(found.st_ino, found.st_mtime_ns, found.st_size))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Standing:
     """Whether the published status can still be believed.
 

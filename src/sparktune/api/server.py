@@ -58,7 +58,7 @@ def serve(*, run_dir: Path, state_dir: Path, listen: tuple[str, int] | None) -> 
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=LARGEST_HEAD_BYTES,
     )
-    garbage.settle(look=False)  # as a request waits for this process to start
+    garbage.settle()
     Server(config).run(sockets)
     return 0
 

@@ -7,12 +7,12 @@ stands for anything. So what is found is what the text says, not what it does un
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sparktune.cpulist import parse_cpu_list
 from sparktune.errors import UsageError
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ _UNKNOWN = frozenset("*$`(")
 _ROCE_MODES = {"1": "IB/RoCE v1", "2": "RoCE v2"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Write:
     """What a command line sets of ours.
 

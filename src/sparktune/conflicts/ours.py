@@ -5,11 +5,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sparktune.frozen import frozen
 from sparktune.model import Policy
 from sparktune.tunables import AREAS
 
@@ -32,7 +33,7 @@ _COMMANDS = ("setra", "setfra", "hdparm", "idle-set", "cma_roce_mode")
 _MOST_RESOLVED = 512
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Device:
     """A device as udev sees it.
 

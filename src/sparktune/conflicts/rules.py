@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from sparktune.conflicts.commands import Commands, Write
 from sparktune.conflicts.jobs import claim_of, read_script
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ _TELLING = frozenset({"ATTR", "SYSCTL", "RUN", "GOTO", "LABEL"})
 _MOST_DEVICES = 256
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Pair:
     """One `KEY{argument}=="value"` of a rule."""
 
@@ -53,7 +53,7 @@ class Pair:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Rule:
     """One line of a rules file."""
 

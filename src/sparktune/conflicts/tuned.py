@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sparktune.conflicts.claim import Claim, Tuner
 from sparktune.conflicts.commands import Write, sysctl_path
 from sparktune.conflicts.jobs import claim_of, read_script
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ _REMOVE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Option:
     """One option of a profile, and where it stands."""
 

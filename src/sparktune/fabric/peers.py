@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparktune.errors import UsageError
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ _MAPPED = (0xFFFF << 32, 96)
 _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Peer:
     """One address of another node.
 
@@ -98,7 +98,7 @@ def _is_within(family: int, number: int, subnet: tuple[int, int]) -> bool:
     return number >> shift == subnet[0] >> shift
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class OwnAddress:
     """One address of an interface of this machine.
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import errno
 import sys
-from dataclasses import dataclass
 
+from sparktune.frozen import frozen
 from sparktune.kernel.netlink import GENERIC, Netlink, attribute, attributes, nest, number
 
 _FAMILY = "ethtool"
 _HEADER, _DEVICE_INDEX = 1, 1  # ETHTOOL_A_*_HEADER, ETHTOOL_A_HEADER_DEV_INDEX
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Setting:
     """Where a number is in ethtool's messages.
 

@@ -11,9 +11,10 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
 _STATS = struct.Struct("=80x32s8xIIII")  # struct taskstats: ac_comm, ac_uid, ac_gid, ac_pid, ac_ppid
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class ExitRecord:
     """What the kernel noted of a process that ended.
 

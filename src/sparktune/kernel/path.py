@@ -7,9 +7,9 @@ packet that passes, or `no answer`.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparktune.frozen import frozen
 from sparktune.model import Reading, ReadingKind
 from sparktune.wording import plain
 
@@ -24,7 +24,7 @@ NO_ANSWER = "no answer"
 _LATER = "not asked yet: the daemon pings the peers soon after its start and after link events"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Pair:
     """A way that is looked at: out of an interface to an address.
 
@@ -39,7 +39,7 @@ class Pair:
     mtu: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Found:
     """What pings found out about a way.
 

@@ -9,7 +9,6 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
 
 from sparktune.frozen import frozen
 
@@ -30,7 +29,7 @@ _IPV6_MTU_DISCOVER, _IPV6_RECVERR, _IPV6_DONTFRAG, _IPV6_RECVFRAGSIZE = 23, 25, 
 _SOL_RAW, _ICMP_FILTER, _ICMPV6_FILTER = 255, 1, 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class _Kind:
     """What differs between IPv4 and IPv6."""
 

@@ -15,9 +15,9 @@ import re
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparktune.frozen import frozen
 from sparktune.kernel.attribute import describe_error
 from sparktune.kernel.netlink import RDMA, Netlink, attribute, attributes, number
 
@@ -38,7 +38,7 @@ _GROUP = re.compile(r"^Tgid:\s*(\d{1,10})$", re.MULTILINE)
 _ASKED_AGAIN_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class QueuePair:
     """A queue pair that may carry somebody's data.
 
@@ -54,7 +54,7 @@ class QueuePair:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Holders:
     """Which processes hold queue pairs, over all RDMA devices.
 

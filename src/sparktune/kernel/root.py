@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +45,7 @@ def _read_page(directory: int, name: str) -> bytes:
         os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Root:
     """The root below which the host's /sys, /proc, /etc and /run are found.
 

@@ -7,8 +7,8 @@ import os
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 
+from sparktune.frozen import frozen
 from sparktune.kernel.netlink import align, attributes
 
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
@@ -23,7 +23,7 @@ _QUEUE_BYTES = 1 << 20
 _SO_RCVBUFFORCE = 33
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class LinkEvent:
     """One change of an interface.
 

@@ -6,9 +6,10 @@ import errno
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sparktune.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ UDEVD_CONTROL = Path("/run/udev/control")
 _BUFFER_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class DeviceEvent:
     """One uevent.
 

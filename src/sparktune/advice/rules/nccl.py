@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparktune.advice.model import Certainty, EngineKind, Rule, Severity
@@ -11,6 +10,7 @@ from sparktune.advice.rules.groups import computes, is_clustered
 from sparktune.advice.rules.saying import find
 from sparktune.advice.rules.versions import at_least
 from sparktune.fabric.model import Presence
+from sparktune.frozen import frozen
 from sparktune.wording import plain, quoted
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_ENTRIES = 64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class _Selection:
     """NCCL_IB_HCA taken apart: `^=mlx5_0:1,mlx5_1`. Source: NCCL's src/transport/net_ib/init.cc."""
 
