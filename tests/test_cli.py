@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import click
@@ -66,15 +66,20 @@ def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     assert not {name for name in modules if name.startswith(HEAVY)}
 
 
-@pytest.mark.alone
-def test_status_takes_at_most_200_ms(tmp_path: Path) -> None:
+def test_status_takes_at_most_200_ms_of_a_cpu(tmp_path: Path) -> None:
     publish(tmp_path, "status", encode(make_status()))
     took_s = []
-    for _ in range(7):  # the best of some: other work on this machine is not what is measured
-        began_s = time.monotonic()
+    for _ in range(5):  # the best of some: what others do to the caches is not what is measured
+        before_s = cpu_of_children_s()
         run_process("--run-dir", tmp_path, "status")
-        took_s.append(time.monotonic() - began_s)
+        took_s.append(cpu_of_children_s() - before_s)
     assert min(took_s) < 0.2
+
+
+def cpu_of_children_s() -> float:
+    """What all children that have ended took: how long they waited for a CPU is not among it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
