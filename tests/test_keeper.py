@@ -1,7 +1,9 @@
-"""What the keeper makes of devices that leave step by step: with their events, or without."""
+"""What the keeper makes of devices that leave step by step, and of writes in the middle of a sweep."""
 
 from __future__ import annotations
 
+import subprocess
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from sparktune import tuner as tuner_module
 from sparktune.keeper import Keeper
 from sparktune.logs import get_logger
 from sparktune.model import Cause, CauseKind, Noticed, Verdict
+from sparktune.parrying import Parrying
 from sparktune.places import Places
 from sparktune.recorder import Recorder
 from sparktune.simulate import tree
@@ -196,3 +199,26 @@ def test_what_changes_while_the_area_is_looked_at_is_found_by_the_next_sweep(
         assert one.reason.startswith("left at 20")
     else:
         assert (one.verdict, one.actual) == (Verdict.OK, 8192)
+
+
+@pytest.mark.root
+def test_who_writes_while_the_sweep_looks_for_devices_is_named(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, fast_path: Path
+) -> None:
+    tuner = machine.tune()
+    keeper = keep(machine, tuner, fast_path)
+    keeper.catch_up = Parrying(keeper).catch_up
+    assert keeper.watches.open() is not None
+    keeper.watches.synchronise(tuner.engine.held.values())
+    path = machine.root.path(held(tuner).tunable.attribute.location)
+
+    def inventory(host: Host, settings: Settings) -> object:
+        subprocess.run(["dd", f"of={path}", "conv=notrunc", "status=none"], input=b"64  ", check=True)
+        return AREA_NVME.inventory(host, settings)
+
+    monkeypatch.setattr(tuner_module, "AREAS", (replace(AREA_NVME, inventory=inventory),))
+    with closing(keeper.watches):
+        keeper.sweep(Noticed.SWEEP, SWEEP)
+    drift = held(tuner).last_drift
+    assert drift is not None
+    assert (drift.found, drift.action, drift.by.kind) == (64, "healed", "process")

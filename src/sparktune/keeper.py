@@ -49,6 +49,7 @@ class Keeper:
         self.watches = watches
         self.next_sweep_s = 0.0
         self.discovered: Callable[[], None] | None = None
+        self.catch_up: Callable[[], None] | None = None
         self._supervisor = supervisor
         self._log = log
         self._writers: dict[str, tuple[float, Process]] = {}
@@ -144,6 +145,8 @@ class Keeper:
             self.tuner.refresh_host()
             unseen = Cause(kind=CauseKind.UNKNOWN, detail="a change without an event")
             self.rediscover(changed, noticed, unseen if noticed is Noticed.SWEEP else cause)
+        if self.catch_up is not None:  # who wrote meanwhile is known by his event: the sweep sees nobody
+            self.catch_up()
         drifts = self.engine.sweep(noticed)
         if self.watches.are_outdated():
             self.watches.synchronise(self.engine.held.values())

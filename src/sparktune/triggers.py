@@ -53,6 +53,7 @@ class Triggers:
         self._log = log
         self._opened: list[Any] = []
         self.parrying = Parrying(keeper)
+        keeper.catch_up = self.parrying.catch_up
         self.settling = Settling(keeper.look_after)
         self.links = Links(keeper)
         self.pinging = Pinging(self._ways, self._on_answers)
