@@ -27,7 +27,7 @@ class Installation:
         workshop: makes another guest, should a scenario have spoilt this one.
         result: what apt printed, and how long it took.
         before: values the kernel had before the installation, by path.
-        status: what `/status` said with the default configuration.
+        status: what `curl localhost:9300/status` said with the default configuration.
         after: the values the kernel had then.
         disk: the root disk just after it, to boot others from.
         guest: the guest that is lent out; None: the next borrower gets a new one.
@@ -48,7 +48,8 @@ class Installation:
         before = read_attributes(guest)
         result = guest.install(deb)
         figures.record("installing the package", round(result.took_s, 2), "s")
-        defaults = guest.wait_for_state("ok")
+        guest.wait_for_state("ok")
+        defaults = guest.curl("/status")
         values = read_attributes(guest)
         let_idle_cpus_rest(guest)
         guest.run("sync")

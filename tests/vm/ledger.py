@@ -24,7 +24,7 @@ def disabled_states(guest: Guest) -> list[str]:
 
 @dataclass
 class Ledger:
-    """The history from one moment on, by curl in the guest."""
+    """The history from one moment on, as the API has it."""
 
     guest: Guest
     last: int

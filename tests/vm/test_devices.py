@@ -1,6 +1,6 @@
 """Devices that reset themselves, leave and come back: NVMe controllers, disks, CPUs.
 
-What the kernel holds is read by `cat`, `cpupower` and a tracing program, what sparktune says by `curl`.
+What the kernel holds is read by `cat`, `cpupower` and a tracing program, what sparktune says by its API.
 """
 
 from __future__ import annotations

@@ -48,14 +48,11 @@ class Watched:
 
 @contextmanager
 def watched(guest: Guest) -> Iterator[Watched]:
-    """While this lasts, every value is read 200 times a second, and the API is asked."""
+    """While this lasts, every value is read fifty times a second, and the API is asked."""
     values = read_attributes(guest)
     guest.put("/run/watched", "".join(f"{path} {value}\n" for path, value in values.items()))
     watch = guest.start_job(["python3", "-I", f"{PROGRAMS}/watch_values.py", "/run/watched"], limit_s=500)
-    asking = guest.start_job(
-        "while :; do curl -sS -o /dev/null -w '%{http_code}\\n' localhost:9300/status 2>&1; sleep 0.2; done",
-        limit_s=500,
-    )
+    asking = guest.start_job(["python3", "-I", f"{PROGRAMS}/ask_status.py"], limit_s=500)
     seen = Watched({}, [])
     try:
         yield seen

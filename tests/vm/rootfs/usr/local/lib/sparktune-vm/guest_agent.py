@@ -130,6 +130,20 @@ class Agent:
         """Read a file."""
         return {"data": base64.b64encode(Path(request["path"]).read_bytes()).decode()}
 
+    def do_ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """GET from the API at localhost: for what is asked again and again, without a process each time."""
+        from http.client import HTTPConnection, HTTPException  # here, for a boot is not to wait for it
+
+        connection = HTTPConnection("localhost", request["port"], timeout=request["timeout_s"])
+        try:
+            connection.request("GET", request["path"])
+            answer = connection.getresponse()
+            return {"status": answer.status, "body": answer.read().decode()}
+        except (OSError, HTTPException) as error:
+            return {"status": 0, "body": f"{type(error).__name__}: {error}"}
+        finally:
+            connection.close()
+
 
 def main() -> None:
     """Answer until the machine goes down."""
