@@ -1,7 +1,7 @@
 """read - judge - plan - record the original - write - read back - verdict: for any tunable of any area.
 
-Knows nothing about disks, CPUs or RDMA. Holds an `except Exception` around each tunable,
-so that one broken attribute never costs the others.
+Knows nothing about disks, CPUs or RDMA. Is the only one to catch `Exception`: around each tunable, and for
+whoever asks `survive`, so that what is broken never costs the others.
 """
 
 from __future__ import annotations
@@ -51,6 +51,15 @@ _WITHOUT_VALUE = {
 _UNCONTESTED = frozenset({Noticed.START, Noticed.REQUEST, Noticed.RELOAD})
 _WRITE_TRIES = 2
 _MOST_ABSENT = 256
+
+
+def survive(act: Callable[[], Answer | None], broken: Callable[[Exception], None]) -> Answer | None:
+    """What `act` gives; None if it breaks in a way nobody thought of, which `broken` is told."""
+    try:
+        return act()
+    except Exception as error:  # noqa: BLE001 - what is broken costs only itself
+        broken(error)
+        return None
 
 
 class Engine:
@@ -178,11 +187,7 @@ class Engine:
                 held.tunable.attribute.expire()
 
     def _guarded(self, held: Held, act: Callable[[Held], Answer | None]) -> Answer | None:
-        try:
-            return act(held)
-        except Exception as error:  # noqa: BLE001 - a broken attribute costs only itself
-            self._break(held, error)
-            return None
+        return survive(partial(act, held), partial(self._break, held))
 
     def _break(self, held: Held, error: Exception) -> None:
         self.failures.append((held.tunable.id, error))

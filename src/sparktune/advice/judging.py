@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sparktune.advice.rules import RULES
 from sparktune.advice.surroundings import read_host
+from sparktune.engine import survive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,11 +42,8 @@ def judge(
         for rule in RULES:
             if one.engine is None or rule.id in ignored:
                 continue
-            try:
-                finding = rule.judge(one.engine, one.evidence, one.answer.model, host)
-            except Exception as error:  # noqa: BLE001 - a rule nobody thought through must not end the daemon
-                tell(rule.id, error)
-                continue
+            judged = partial(rule.judge, one.engine, one.evidence, one.answer.model, host)
+            finding = survive(judged, partial(tell, rule.id))
             if finding is not None:
                 found.append((one, finding))
     return found
