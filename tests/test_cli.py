@@ -14,7 +14,7 @@ import click
 import pytest
 
 from commands import READ_AHEAD, CommandLine, run_process, wait_until
-from documents import make_status
+from documents import make_status, publish_everything
 from sparktune import __version__
 from sparktune.cli.main import COMMANDS, cli, main
 from sparktune.published import encode, publish
@@ -59,10 +59,23 @@ def test_the_help_imports_no_command() -> None:
     assert not {name for name in modules if name.startswith(HEAVY)}
 
 
-def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
-    publish(tmp_path, "status", encode(make_status()))
-    modules = imported_by("--run-dir", str(tmp_path), "status")
-    assert "sparktune.cli.status" in modules
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("status", ["status", "--all"]),
+        ("explain", ["explain", "nvme.nvme0n1.read_ahead_kb"]),
+        ("advise", ["advise"]),
+        ("peace", ["pause", "nvme"]),
+        ("peace", ["reload"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_only_shows_or_asks_the_daemon_imports_nothing_heavy(
+    tmp_path: Path, module: str, arguments: list[str]
+) -> None:
+    publish_everything(tmp_path)
+    modules = imported_by("--run-dir", str(tmp_path), *arguments)
+    assert f"sparktune.cli.{module}" in modules
     assert not {name for name in modules if name.startswith(HEAVY)}
 
 
