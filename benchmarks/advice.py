@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ground import ROOT, SOURCES, BenchError, need_root
 from processes import daemon, find_port, read_activity, read_rss_kib, running
@@ -21,9 +21,10 @@ from sparktune.settings import load
 from sparktune.tuner import Tuner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ground import Bench
+    from processes import Activity
     from sparktune.snapshot import AdviceReport
 
 _TABLE = 10_000
@@ -126,40 +127,57 @@ def _forked(count: int) -> Iterator[None]:
 
 
 def _daemon(bench: Bench) -> Iterator[Row]:
-    """Windows one after the other: one daemon a host."""
+    """Two daemons over the same seconds, so that whatever else the machine does happens to both."""
     names = ("daemon with three engines, advice.enabled = false", "the same with advice")
     try:
         need_root()
         with _engines(bench):
-            off = _window(bench, "advice-off", "[advice]\nenabled = false\n")
-            on = _window(bench, "advice-on", "")
+            off, on = _watch(bench, ("[advice]\nenabled = false\n", ""))
     except BenchError as error:
         for name in names:
             yield Row(measure=name, unit="% CPU", note=str(error))
         return
-    more = on[0] - off[0]
+    more = on.cpu - off.cpu
     limits = (Limit(f"≤ {_MORE_CPU:g} more", max(more, 0.0), _MORE_CPU),)
-    yield Row(measure=names[0], unit="% CPU", figures=Figures(1, off[0]))
-    yield Row(
-        measure=names[1], unit="% CPU", figures=Figures(1, on[0]), limits=limits, note="children included"
-    )
-    for name, (_, wakeups, rss_kib) in zip(names, (off, on), strict=True):
-        yield Row(measure=f"wake-ups: {name}", unit="/min", figures=Figures(1, wakeups))
-        yield Row(measure=f"RSS: {name}", unit="KiB", figures=Figures(1, rss_kib))
+    note = f"{on.window_s} s, children included"
+    yield Row(measure=names[0], unit="% CPU", figures=Figures(1, off.cpu), note=note)
+    yield Row(measure=names[1], unit="% CPU", figures=Figures(1, on.cpu), limits=limits, note=note)
+    for name, one in zip(names, (off, on), strict=True):
+        yield Row(measure=f"wake-ups: {name}", unit="/min", figures=Figures(1, one.wakeups))
+        yield Row(measure=f"RSS: {name}", unit="KiB", figures=Figures(1, one.rss_kib))
 
 
-def _window(bench: Bench, name: str, more: str) -> tuple[float, float, float]:
-    """CPU in per cent, wake-ups a minute and RSS; after the first look at the engines."""
-    window_s = bench.pick(_WINDOW_S, _QUICK_WINDOW_S)
-    with daemon(bench.set_up(name, ROOT, _CONFIG + more)) as started:
+class _Idle(NamedTuple):
+    """What a daemon did: per cent of a CPU, wake-ups a minute, its memory, and in how many seconds."""
+
+    cpu: float
+    wakeups: float
+    rss_kib: float
+    window_s: int
+
+
+def _watch(bench: Bench, configs: Sequence[str]) -> list[_Idle]:
+    """Daemons with these configurations beside each other, after their first look at the engines."""
+    window_s = bench.pick_idle(_WINDOW_S, _QUICK_WINDOW_S)
+    with ExitStack() as open_things:
+        pids = [
+            open_things.enter_context(
+                daemon(bench.set_up(f"advice-{number}", ROOT, _CONFIG + more), apart=True)
+            ).pid
+            for number, more in enumerate(configs)
+        ]
         time.sleep(_SETTLE_S)
-        before, children = read_activity(started.pid), _children_s(started.pid)
-        bench.say(f"{window_s} idle seconds, {name}")
+        before = [(read_activity(pid), _children_s(pid)) for pid in pids]
+        bench.say(f"{window_s} idle seconds, {len(pids)} daemons beside each other")
         time.sleep(window_s)
-        after = read_activity(started.pid)
-        spent_s = (after.cpu_ns - before.cpu_ns) / 1e9 + _children_s(started.pid) - children
-        wakeups = (after.wakeups - before.wakeups) * 60 / window_s
-        return 100 * spent_s / window_s, wakeups, read_rss_kib(started.pid)
+        return [_since(pid, *old, window_s) for pid, old in zip(pids, before, strict=True)]
+
+
+def _since(pid: int, before: Activity, children_s: float, window_s: int) -> _Idle:
+    after = read_activity(pid)
+    spent_s = (after.cpu_ns - before.cpu_ns) / 1e9 + _children_s(pid) - children_s
+    wakeups = (after.wakeups - before.wakeups) * 60 / window_s
+    return _Idle(100 * spent_s / window_s, wakeups, read_rss_kib(pid), window_s)
 
 
 def _children_s(pid: int) -> float:

@@ -34,6 +34,7 @@ from sparktune import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from ground import Bench
 
@@ -68,7 +69,7 @@ def main() -> int:
     began_s = time.monotonic()
     rows: list[Row] = []
     try:
-        with _interruptible(), open_bench(quick=options.quick, device=options.device) as bench:
+        with _interruptible(), _open(options) as bench:
             for name in options.only or MEASURES:
                 rows += _measure(bench, name)
     except KeyboardInterrupt:
@@ -94,9 +95,16 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="fewer samples: about a minute")
     parser.add_argument("--device", default="", metavar="LOOP", help="the loop device, such as loop3")
+    parser.add_argument(
+        "--idle-seconds", type=int, default=0, metavar="N", help="watch idle processes for so long"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 when a budget is missed")
     parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of an earlier run")
     return parser.parse_args()
+
+
+def _open(options: argparse.Namespace) -> AbstractContextManager[Bench]:
+    return open_bench(quick=options.quick, device=options.device, idle_s=options.idle_seconds)
 
 
 def _measure(bench: Bench, name: str) -> Iterator[Row]:

@@ -55,12 +55,18 @@ class Bench:
         disk: an empty directory on a real disk, for state and logs.
         memory: an empty directory in memory if there is a tmpfs, for trees and run directories.
         device: the loop device to use; empty: the first one without a backing file.
+        idle_s: how long idle processes are watched; 0: as long as the measure likes.
     """
 
     quick: bool
     device: str
     disk: Path
     memory: Path
+    idle_s: int = 0
+
+    def pick_idle(self, full: int, quick: int) -> int:
+        """The seconds for which idle processes are watched in this run."""
+        return self.idle_s or self.pick(full, quick)
 
     def pick(self, full: int, quick: int) -> int:
         """The number for this run."""
@@ -114,14 +120,14 @@ class Bench:
 
 
 @contextmanager
-def open_bench(*, quick: bool, device: str = "") -> Iterator[Bench]:
+def open_bench(*, quick: bool, device: str = "", idle_s: int = 0) -> Iterator[Bench]:
     """Make the directories of a run, and remove them at its end."""
     tmpfs = _TMPFS if _TMPFS.is_dir() and os.access(_TMPFS, os.W_OK) else None
     with (
         tempfile.TemporaryDirectory(prefix="sparktune-bench-", dir="/var/tmp") as disk,
         tempfile.TemporaryDirectory(prefix="sparktune-bench-", dir=tmpfs) as memory,
     ):
-        yield Bench(quick=quick, device=device, disk=Path(disk), memory=Path(memory))
+        yield Bench(quick=quick, device=device, disk=Path(disk), memory=Path(memory), idle_s=idle_s)
 
 
 def need_root() -> None:

@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     with ExitStack() as open_things:
         pids, reasons = _start(bench, open_things)
         time.sleep(_SETTLE_S)
-        window_s = bench.pick(int(_WINDOW_S), int(_QUICK_WINDOW_S))
+        window_s = bench.pick_idle(int(_WINDOW_S), int(_QUICK_WINDOW_S))
         bench.say(f"{window_s} idle seconds")
         spent = _watch(pids, window_s)
     note = "" if window_s == _WINDOW_S else f"from {window_s} s"

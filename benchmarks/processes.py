@@ -24,6 +24,7 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _LIBC = ctypes.CDLL(None)
 _PATIENCE_S = 30.0
 _KIB = 1024
+_APART = 'mount -t sysfs sysfs /sys && exec "$@"'
 _OURS = ("SPARKTUNE_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "PYTHON")
 
 
@@ -164,9 +165,29 @@ def last_line(log: Path) -> str:
 
 
 @contextmanager
-def daemon(setup: Setup) -> Iterator[Started]:
-    """A tuning daemon, ready. Raises BenchError if it does not start: another one may hold this host."""
-    with ready(setup.command("daemon"), directory=setup.config.parent) as started:
+def daemon(setup: Setup, *, apart: bool = False) -> Iterator[Started]:
+    """A tuning daemon, ready. Raises BenchError if it does not start: another one may hold this host.
+
+    Args:
+        setup: its machine and directories.
+        apart: in network and mount namespaces of its own, with a /sys of its own: several daemons can then
+            watch the processes of one kernel at the same time. Needs root.
+    """
+    command = setup.command("daemon")
+    if apart:
+        command = [
+            "unshare",
+            "--net",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            _APART,
+            "sh",
+            *command,
+        ]
+    with ready(command, directory=setup.config.parent) as started:
         yield started
 
 
