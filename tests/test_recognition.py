@@ -121,6 +121,15 @@ def test_mappings_of_a_file_are_added_up() -> None:
     assert maps.models["/models/odd.gguf"] == Mapping(0, None, "")
 
 
+def test_a_model_is_added_up_whatever_lies_between_its_mappings() -> None:
+    model, library = b"7f00-8f00 r--s 0 103:02 55 /m.gguf", b"9f00-af00 r-xp 0 103:02 56 /usr/lib/libllama.so"
+    rss, anonymous = b"Rss: 4 kB", b"bf00-cf00 rw-p 0 00:00 0"
+    lines = [library, model, rss, anonymous, rss, model, rss, library, rss, library, rss, model, rss]
+    maps = read_maps(lines)
+    assert maps.models == {"/m.gguf": Mapping(0x3000, 12 << 10, "259:2")}
+    assert maps.libraries == ("/usr/lib/libllama.so",)
+
+
 # -- secrets -------------------------------------------------------------------------------------------------
 
 WORD = "tiger-swordfish-4711"

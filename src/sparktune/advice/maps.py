@@ -66,6 +66,7 @@ def read_maps(lines: Iterable[bytes]) -> Maps:
     devices: dict[str, str] = {}
     libraries: dict[str, None] = {}
     current: list[int | None] | None = None
+    last = b""
     for line in lines:
         fields = line.split(None, _FIELDS - 1)
         if len(fields) == 3 and fields[0] == b"Rss:":  # noqa: PLR2004 - `Rss: 4 kB`
@@ -74,6 +75,8 @@ def read_maps(lines: Iterable[bytes]) -> Maps:
             continue
         if fields and fields[0].endswith(b":"):
             continue
+        if current is None and len(fields) == _FIELDS and fields[5] == last:
+            continue  # one more mapping of a file that is no model: a library has four or five
         current = None
         if len(fields) < _FIELDS or not fields[5].startswith(b"/"):
             continue
@@ -82,7 +85,9 @@ def read_maps(lines: Iterable[bytes]) -> Maps:
             current = models.setdefault(path, [0, None])
             current[0] = (current[0] or 0) + _size(fields[0])
             devices[path] = _device(fields[3])
-        elif is_telling(path) and len(libraries) < MOST_FILES:
+            continue
+        last = fields[5]
+        if is_telling(path) and len(libraries) < MOST_FILES:
             libraries[path] = None
     found = {path: Mapping(sizes[0] or 0, sizes[1], devices[path]) for path, sizes in models.items()}
     return Maps(found, tuple(libraries))

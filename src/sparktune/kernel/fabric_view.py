@@ -40,27 +40,24 @@ class FabricView:
         """Start with what the discovery read just now."""
         self._root = root
         self._fabric = _with_arp(root, fabric)
-        self._read_s = time.monotonic()
-        self._lives_s = FRESH_S
-        self._expired = False
+        self._due_s = time.monotonic() + FRESH_S
         self.readings = 0
 
     def now(self) -> Fabric:
         """The fabric as it is, or as it was a minute ago if nothing was heard since."""
         began_s = time.monotonic()
-        if self._expired or began_s - self._read_s >= self._lives_s:
+        if began_s >= self._due_s:
             found = _with_arp(self._root, read_fabric(self._root))
             if found != self._fabric:  # else nothing is to be judged or told anew
                 self._fabric = found
-            self._expired = False
             self.readings += 1
-            self._read_s = time.monotonic()
-            self._lives_s = max(FRESH_S, (self._read_s - began_s) / SHARE)
+            ended_s = time.monotonic()
+            self._due_s = ended_s + max(FRESH_S, (ended_s - began_s) / SHARE)
         return self._fabric
 
     def expire(self) -> None:
         """Something happened: read it anew when it is asked for next."""
-        self._expired = True
+        self._due_s = float("-inf")
 
 
 class FabricCheck(ReadOnly):
@@ -93,8 +90,9 @@ class FabricCheck(ReadOnly):
     def holds(self, wanted: Value) -> bool:
         """Whether it holds as before; what it says beside the value may have changed as well."""
         before = self._reading
-        now = self.read()
-        return now.value == wanted and (now is before or now == before)
+        if self._view.now() is self._judged:
+            return before.value == wanted
+        return self.read() == before and before.value == wanted
 
     def expire(self) -> None:
         """The fabric may be another one by now."""

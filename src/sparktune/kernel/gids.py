@@ -9,7 +9,7 @@ from sparktune.fabric.model import Gid
 if TYPE_CHECKING:
     from sparktune.kernel.root import Root
 
-_NONE = ":".join(["0000"] * 8)
+_NONE = b":".join([b"0000"] * 8)
 _IPV4 = "0000:0000:0000:0000:0000:ffff:"
 
 
@@ -22,10 +22,10 @@ def read_gids(root: Root, port: str) -> tuple[Gid, ...]:
     gids = {
         int(name): data.decode(errors="replace").strip("\0 \n")
         for name, data in root.attributes(f"{port}/gids").items()
-        if name.isdecimal()
+        if not data.startswith(_NONE) and name.isdecimal() and data.strip(b"\0 \n")
     }
     found: list[Gid] = []
-    for index in sorted(index for index, gid in gids.items() if gid not in ("", _NONE)):
+    for index in sorted(gids):
         kind = root.read(f"{port}/gid_attrs/types/{index}")
         if kind:  # else it was emptied in between
             netdev = root.read_name(f"{port}/gid_attrs/ndevs/{index}")

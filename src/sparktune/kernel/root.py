@@ -156,9 +156,10 @@ class Root:
     def inodes(self, name: str) -> tuple[tuple[str, int], ...]:
         """The names in a directory with the inodes behind them: another inode is another device."""
         found = []
+        directory = self._joined(name)
         for entry in self.names(name):
             with suppress(OSError):  # it left in between
-                found.append((entry, os.stat(self._joined(f"{name}/{entry}")).st_ino))  # noqa: PTH116 - often
+                found.append((entry, os.stat(f"{directory}/{entry}").st_ino))  # noqa: PTH116 - often
         return tuple(found)
 
     def inode(self, name: str) -> int | None:
