@@ -239,32 +239,36 @@ class Engine:
 
     def sweep(self, noticed: Noticed, *, heal: bool = True) -> list[Drift]:
         """Look at everything; what holds costs one pread each."""
-        drifts = []
-        pauses = bool(self.marks.pauses())
-        for held in self.held.values():
-            tunable, verdict = held.tunable, held.verdict
-            attribute, wanted = tunable.attribute, tunable.wanted
-            try:
-                if (
-                    verdict is Verdict.OK
-                    and wanted is not None
-                    and attribute.holds(wanted)
-                    and not (pauses and self.marks.find_pause(tunable.area, tunable.id))
-                ):
-                    continue
-                if held.left:  # its path may have become another device's
-                    continue
-                reading = attribute.read()
-                if verdict is Verdict.ABSENT and reading is held.reading:
-                    continue  # not an equal one but the same: whoever reads has not looked anew
-                drift = self._judge(held, reading, noticed, heal=heal)
-            except Exception as error:  # noqa: BLE001 - a broken attribute costs only itself
-                self._break(held, error)
-                continue
-            if drift is not None:
-                drifts.append(drift)
+        drifts: list[Drift] = []
+        states = list(self.held.values())
+        states.reverse()
+        look_on = partial(self._look_on, states, drifts, noticed, heal=heal)
+        while states:  # what breaks ends one round, and the next one goes on behind it
+            survive(look_on, lambda error: self._break(states.pop(), error))
         self.finish()
         return drifts
+
+    def _look_on(self, states: list[Held], drifts: list[Drift], noticed: Noticed, *, heal: bool) -> None:
+        """Look at the last of these until there are none: the guard is entered once for all that is well."""
+        pauses = bool(self.marks.pauses())
+        while states:
+            held = states[-1]
+            tunable, verdict, wanted = held.tunable, held.verdict, held.tunable.wanted
+            if (
+                verdict is Verdict.OK
+                and wanted is not None
+                and tunable.attribute.holds(wanted)
+                and not (pauses and self.marks.find_pause(tunable.area, tunable.id))
+            ):
+                pass
+            elif not held.left:  # else its path may have become another device's
+                reading = tunable.attribute.read()
+                # Not an equal one but the same: whoever reads has not looked anew.
+                if verdict is not Verdict.ABSENT or reading is not held.reading:
+                    drift = self._judge(held, reading, noticed, heal=heal)
+                    if drift is not None:
+                        drifts.append(drift)
+            states.pop()
 
     def apply(self, ids: Iterable[str] | None, noticed: Noticed) -> list[Drift]:
         """Write what differs now, whatever holds and refusals say; one fsync for all originals.
