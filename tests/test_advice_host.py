@@ -36,6 +36,40 @@ def test_a_single_slow_core_counts() -> None:
     assert "CPUs 3" in advice(CORES, vllm(), on(3)).what
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--cpu-range", "0-4"), ("-Cr", "10-14"), ("--cpu-mask", "0x1f"), ("-C", "1F", "-Cr", "10-11")],
+)
+def test_threads_that_the_command_line_pins_to_efficiency_cores_are_told(options: tuple[str, ...]) -> None:
+    assert "pins its threads" in advice(CORES, llama(*options), on(*range(20))).what
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--cpu-range", "5-9"),
+        ("-Cr", "0-9"),
+        ("-C", "0x3f"),
+        ("-Cr", "x"),
+        ("-C", ""),
+        ("-C", "0", "-Cr", "4-0"),
+    ],
+)
+def test_threads_with_a_fast_core_among_theirs_are_left_alone(options: tuple[str, ...]) -> None:
+    assert judged(CORES, llama(*options), on(*range(20))) is None
+
+
+def test_threads_that_somebody_pinned_are_told_whatever_the_process_may_use() -> None:
+    pinned = replace(on(*range(20)), thread_cpus=frozenset({0, 1}))
+    assert "busiest threads pinned to efficiency cores: CPUs 0-1" in advice(CORES, vllm(), pinned).what
+    assert judged(CORES, vllm(), replace(pinned, thread_cpus=frozenset({0, 5}))) is None
+    assert judged(CORES, vllm(), replace(pinned, thread_cpus=None)) is None
+
+
+def test_the_same_letters_mean_nothing_to_other_engines() -> None:
+    assert judged(CORES, vllm("qwen", "-C", "0x1f"), on(*range(20))) is None
+
+
 def test_a_machine_with_one_kind_of_cores_has_no_slow_ones() -> None:
     alike = replace(SPARK, performance_cpus=frozenset(), efficiency_cpus=frozenset())
     assert judged(CORES, llama(), on(0), host=alike) is None

@@ -140,6 +140,13 @@ def test_a_long_command_line_with_newlines_and_bad_utf8_costs_nothing(
     assert engine_of(published.run_pass(), pid) is not None
 
 
+def test_a_title_that_is_filled_up_with_nothing_has_no_arguments(table: Published, tmp_path: Path) -> None:
+    add_process(tmp_path / "root", 500, "VLLM::EngineCore", *[""] * 500)
+    table.run_pass()
+    [one] = table.advisor.suspects
+    assert one.arguments == ("VLLM::EngineCore",)
+
+
 # -- rules ---------------------------------------------------------------------------------------------------
 
 

@@ -236,6 +236,17 @@ def test_a_process_that_ended_is_told(hold: Callable[..., Any]) -> None:
     assert len(answer.gaps) == 1
 
 
+def test_the_cpus_of_its_busiest_threads_are_told(hold: Callable[..., Any]) -> None:
+    process = hold()
+    os.sched_setaffinity(process.pid, {0})
+    assert ask(process).thread_cpus == frozenset({0})
+
+
+@pytest.mark.parametrize("lists", [[], ["x"], ["0-3", "9-2"], ["0-99999"], [""]])
+def test_cpus_that_are_no_list_are_not_known(lists: list[str]) -> None:
+    assert read_answer({"thread_cpus": lists}).thread_cpus is None
+
+
 def test_spellings_are_found_in_a_program_without_running_it(folder: Path, hold: Callable[..., Any]) -> None:
     (folder / "llama-server").write_bytes(bytes(5000) + b"--load-mode\0" + b"--no-mmapper\0")
     answer = ask(hold(), program=str(folder / "llama-server"), spellings=["--load-mode", "--no-mmap"])
@@ -246,7 +257,7 @@ def test_spellings_are_found_in_a_program_without_running_it(folder: Path, hold:
     "hostile",
     [{}, {"models": []}, {"models": {"/x": "y"}}, {"sizes": [1]}, {"libraries": 5}, {"model": "x"},
      {"model": {"bytes": "many", "name": 7}}, {"packages": {"vllm": [1, 2, 3]}}, {"knows": {"a": 1}},
-     {"busy_cpus": [-1, "x", 1 << 70]}, {"gaps": [None, "x" * 100_000]}, {"error": 5}],
+     {"thread_cpus": [-1, "x"]}, {"gaps": [None, "x" * 100_000]}, {"error": 5}],
 )  # fmt: skip
 def test_an_answer_of_any_shape_is_taken(hostile: dict[str, Any]) -> None:
     answer = read_answer(hostile)

@@ -31,7 +31,6 @@ NOTHING = Deeds(Maps({}, ()))
         ("python3 -u -m vllm.entrypoints.openai.api_server --model x", EngineKind.VLLM, Role.SERVER),
         ("VLLM::EngineCore", EngineKind.VLLM, Role.WORKER),
         ("VLLM::Worker_TP1", EngineKind.VLLM, Role.WORKER),
-        ("ray::RayWorkerWrapper.execute_method", EngineKind.VLLM, Role.WORKER),
         ("python3 -m sglang.launch_server --model-path x --tp 2", EngineKind.SGLANG, Role.SERVER),
         ("sglang::scheduler_TP0", EngineKind.SGLANG, Role.WORKER),
     ],
@@ -50,6 +49,17 @@ def test_an_engine_is_known_by_its_documented_command_line(line: str, kind: Engi
 def test_a_process_that_speaks_of_an_engine_is_none(line: str) -> None:
     arguments = tuple(line.split(" "))
     assert name_of(f"/usr/bin/{arguments[0]}", arguments) is None
+
+
+@pytest.mark.parametrize("title", ["ray::RayWorkerWrapper.execute_method", "ray::RayWorkerProc.run"])
+def test_what_is_in_a_ray_actor_is_known_by_its_libraries_alone(title: str) -> None:
+    name = name_of(PYTHON, (title,))
+    assert name is not None
+    torch = Deeds(Maps({}, ("/v/site-packages/torch/lib/libtorch_cpu.so",)), gpu=True)
+    assert recognise(name, torch) is None  # lmdeploy's workers have the same title
+    found = recognise(name, Deeds(Maps({}, ("/v/site-packages/vllm/_C.abi3.so",))))
+    assert found is not None
+    assert (*found[:2], name.label) == (EngineKind.VLLM, Role.WORKER, title)
 
 
 @pytest.mark.parametrize("line", ["ollama list", "ollama run llama3"])

@@ -6,6 +6,8 @@ from dataclasses import field
 from typing import Any
 
 from sparktune.advice.model import ModelFacts
+from sparktune.cpulist import parse_cpu_list
+from sparktune.errors import UsageError
 from sparktune.frozen import frozen
 from sparktune.wording import plain
 
@@ -13,7 +15,6 @@ _MOST_PATH = 4096
 _MOST_FILES = 4096
 _MOST_GAPS = 16
 _MOST_GAP = 200
-_HIGHEST_CPU = 65536
 _SIZE_FIELDS = 3  # mapped, resident, device
 
 
@@ -25,7 +26,7 @@ class Answer:
         models: mapped bytes, resident bytes and device of each mapped model file; None: not readable.
         sizes: sizes of model files, those that are only open too.
         libraries: paths of telling libraries.
-        busy_cpus: CPUs of the busiest threads; None: not looked.
+        thread_cpus: CPUs that any of the busiest threads may use; None: not known.
         model: what the model's headers say.
         packages: version and place of Python packages.
         knows: which spellings the programs contain; None: not looked.
@@ -35,7 +36,7 @@ class Answer:
     models: dict[str, tuple[int, int, str]] | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
-    busy_cpus: tuple[int, ...] | None = None
+    thread_cpus: frozenset[int] | None = None
     model: ModelFacts | None = None
     packages: dict[str, tuple[str, str]] = field(default_factory=dict)
     knows: frozenset[str] | None = None
@@ -51,7 +52,7 @@ def read_answer(found: dict[str, Any]) -> Answer:
         models=_models(found.get("models")),
         sizes={_path(path): size for path, size in _items(found.get("sizes")) if _is_count(size)},
         libraries=tuple(map(_path, _texts(found.get("libraries")))),
-        busy_cpus=_cpus(found.get("busy_cpus")),
+        thread_cpus=_cpus(_texts(found.get("thread_cpus"))),
         model=_facts(model) if isinstance(model, dict) else None,
         packages=dict(_packages(found.get("packages"))),
         knows=frozenset(_texts(found["knows"])) if isinstance(found.get("knows"), list) else None,
@@ -82,10 +83,12 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _cpus(value: object) -> tuple[int, ...] | None:
-    if not isinstance(value, list):
+def _cpus(lists: list[str]) -> frozenset[int] | None:
+    """All CPUs of some lists; None if there is none, or one is damaged: then nothing is known of all."""
+    try:
+        return frozenset(cpu for text in lists for cpu in parse_cpu_list(text)) or None
+    except UsageError:
         return None
-    return tuple(one for one in value[:_MOST_FILES] if _is_count(one) and one < _HIGHEST_CPU)
 
 
 def _models(value: object) -> dict[str, tuple[int, int, str]] | None:

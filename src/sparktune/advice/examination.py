@@ -241,7 +241,7 @@ def _evidence(one: Suspect, process: int, look: _Look, since: Since) -> Evidence
         else None,
         connections=_connections(process, look.sockets) if look.sockets is not None else None,
         affinity=_cpus(status.cpus),
-        busy_cpus=answer.busy_cpus,
+        thread_cpus=answer.thread_cpus,
         memlock=None if limit is None else Limit(soft=limit[0], hard=limit[1]),
         ipc_lock=status.ipc_lock,
         swap_bytes=status.swap_bytes,
@@ -337,7 +337,7 @@ def take_answer(one: Suspect, answer: Answer, since: Since) -> None:
     one.evidence = replace(
         one.evidence,
         models=models_of(answer, opened, since),
-        busy_cpus=answer.busy_cpus,
+        thread_cpus=answer.thread_cpus,
         unreadable=(*gaps, *answer.gaps),
     )
 

@@ -196,7 +196,7 @@ class Evidence:
         listening_beyond: TCP ports on which others than this machine can reach it.
         connections: established TCP connections.
         affinity: CPUs that it may run on.
-        busy_cpus: CPUs on which its busiest threads last ran, one entry a thread, the busiest first.
+        thread_cpus: CPUs that any of its busiest threads may use: threads may be pinned one by one.
         memlock: RLIMIT_MEMLOCK.
         ipc_lock: whether it has CAP_IPC_LOCK, for which memlock does not count.
         swap_bytes: how much of it is swapped out.
@@ -213,7 +213,7 @@ class Evidence:
     listening_beyond: tuple[int, ...] | None = None
     connections: tuple[Connection, ...] | None = None
     affinity: frozenset[int] | None = None
-    busy_cpus: tuple[int, ...] | None = None
+    thread_cpus: frozenset[int] | None = None
     memlock: Limit | None = None
     ipc_lock: bool | None = None
     swap_bytes: int | None = None

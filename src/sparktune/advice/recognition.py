@@ -59,13 +59,14 @@ _SCRIPTS = {
     "vllm": (EngineKind.VLLM, _VLLM_PORT),
     "sglang": (EngineKind.SGLANG, _SGLANG_PORT),
 }
-# Set by setproctitle: vLLM, vllm/utils (set_process_title); SGLang, srt/managers/scheduler.py; Ray's actors.
+# Set by setproctitle: vLLM, vllm/utils (set_process_title); SGLang, srt/managers/scheduler.py.
 _TITLES = (
     ("VLLM::APIServer", EngineKind.VLLM, Role.SERVER),
     ("VLLM::", EngineKind.VLLM, Role.WORKER),
     ("sglang::", EngineKind.SGLANG, Role.WORKER),
-    ("ray::RayWorkerWrapper", EngineKind.VLLM, Role.WORKER),
 )
+# What is in a Ray actor is known by its libraries alone: lmdeploy's workers have the same title as vLLM's.
+_RAY = "ray::"
 _PYTHON = re.compile(r"(?:python|pypy)[0-9.]*")
 _NUMBER = re.compile(r"[0-9]{1,5}")
 _FLAGS_WITH_VALUE = frozenset({"-W", "-X", "--check-hash-based-pycs"})
@@ -114,6 +115,8 @@ def _named(base: str, path: str, arguments: Sequence[str]) -> Name:
 
 def _name_of_python(program: str, arguments: Sequence[str]) -> Name | None:
     names = (program.rpartition("/")[2], arguments[0].rpartition("/")[2] if arguments else "")
+    if arguments and arguments[0].startswith(_RAY):
+        return Name(None, Role.WORKER, arguments[0].split(" ", 1)[0][:60], f"title {_RAY}")
     if not any(_PYTHON.fullmatch(name) for name in names):
         return None
     module, script, rest = _started(arguments)

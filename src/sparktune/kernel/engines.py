@@ -84,7 +84,8 @@ def look_at(root: Root, pid: int) -> Sketch | None:
         if not command or start is None:
             return None
         text = command.decode(errors="replace")
-        arguments = tuple(text.removesuffix("\0").split("\0"))
+        # A title that was written over the line is filled up with NULs (setproctitle): no empty arguments.
+        arguments = tuple(text.rstrip("\0").split("\0"))
         return Sketch(pid, start.starttime, read_program(process) or "", arguments)
     finally:
         os.close(process)

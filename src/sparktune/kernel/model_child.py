@@ -41,6 +41,7 @@ _MOST_NAMES = 20000
 _MOST_LIBRARIES = 8
 _MOST_THREADS = 512
 _BUSIEST = 32
+_ALLOWED = re.compile(rb"^Cpus_allowed_list:\s*([0-9,-]{1,1024})$", re.MULTILINE)
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_DUMPABLE = 38, 4
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -64,7 +65,7 @@ def main() -> int:
     answer: dict[str, Any] = {"gaps": []}
     # Of an engine in a container these two need CAP_SYS_PTRACE: before the drop.
     smaps, root = _try_open(process, "smaps"), _try_open(process, "root", os.O_PATH | os.O_CLOEXEC)
-    tasks = _busy_cpus(process)
+    threads = _thread_cpus(process)
     if not _is_still(process, request["start_ticks"]):
         raise ProcessLookupError(request["pid"])
     become(request["uid"], request["gid"], request["groups"])
@@ -77,7 +78,7 @@ def main() -> int:
             path: [one.mapped_bytes, one.resident_bytes, one.device] for path, one in maps.models.items()
         }
         answer["libraries"] = list(maps.libraries)
-    answer["busy_cpus"] = tasks
+    answer["thread_cpus"] = threads
     if root is None:
         answer["gaps"].append("its files: not visible")
     else:
@@ -139,21 +140,32 @@ def _try_open(process: int, name: str, flags: int = os.O_RDONLY | os.O_CLOEXEC) 
         return None
 
 
-def _busy_cpus(process: int) -> list[int]:
-    """The CPUs on which its busiest threads last ran; proc_pid_stat(5), utime and processor."""
-    found: list[tuple[int, int]] = []
+def _thread_cpus(process: int) -> list[str]:
+    """Where its busiest threads may run: the CPU lists among them (proc_pid_stat(5), proc_pid_status(5))."""
+    ticks: list[tuple[int, str]] = []
+    lists: set[str] = set()
     try:
         tasks = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
         for name in os.listdir(tasks)[:_MOST_THREADS]:  # noqa: PTH208 - a descriptor, not a path
-            descriptor = os.open(f"{name}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=tasks)
-            fields = os.read(descriptor, 4096).rpartition(b")")[2].split()
-            os.close(descriptor)
-            found.append((int(fields[11]) + int(fields[12]), int(fields[36])))
+            fields = _read_in(tasks, f"{name}/stat").rpartition(b")")[2].split()
+            ticks.append((int(fields[11]) + int(fields[12]), name))
+        busiest = sorted(ticks, reverse=True)[:_BUSIEST]
+        for used, name in busiest:
+            if used * 4 < busiest[0][0]:
+                break
+            allowed = _ALLOWED.search(_read_in(tasks, f"{name}/status"))
+            lists.add(allowed[1].decode() if allowed else "")
     except (OSError, IndexError, ValueError):  # threads that ended; what was seen is enough
         pass
-    busiest = sorted(found, reverse=True)[:_BUSIEST]
-    most = busiest[0][0] if busiest else 0
-    return [cpu for ticks, cpu in busiest if ticks * 4 >= most > 0]
+    return sorted(lists)
+
+
+def _read_in(folder: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(descriptor, 8192)
+    finally:
+        os.close(descriptor)
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sparktune.advice.model import Certainty, EngineKind, Role, Rule, Severity
@@ -15,22 +16,57 @@ DEEP_US = 100
 """An exit latency that counts beside a round trip of some tens of microseconds."""
 
 
+_RANGE = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
+_MASK = re.compile(r"(?:0x)?[0-9a-fA-F]{1,256}")
+_WHY = "its threads launch the GPU's work and sample tokens; the other cluster does that faster"
+
+
 def _judge_cores(
     engine: Engine, evidence: Evidence, model: ModelFacts | None, host: HostFacts
 ) -> Finding | None:
     allowed = evidence.affinity
-    if not allowed or not host.performance_cpus or not allowed <= host.efficiency_cpus:
+    if not host.performance_cpus:
         return None
+    if not allowed or not allowed <= host.efficiency_cpus:
+        return _judge_threads(engine, evidence, host)
     return find(
         CORES,
         engine,
         what=f"may run on efficiency cores only: CPUs {_ranges(allowed)}",
-        why="its threads launch the GPU's work and sample tokens; the other cluster does that faster",
+        why=_WHY,
         do=(
             f"let it run on the others: `taskset -acp {_ranges(host.performance_cpus)} "
             f"{engine.pid}` for now, CPUAffinity= in its unit or `--cpuset-cpus` of its container for good"
         ),
     )
+
+
+def _judge_threads(engine: Engine, evidence: Evidence, host: HostFacts) -> Finding | None:
+    """Threads may be pinned one by one, which the affinity of the process does not show."""
+    threads, pinned = evidence.thread_cpus, _pinned(engine)
+    others = _ranges(host.performance_cpus)
+    if pinned and pinned <= host.efficiency_cpus:
+        what = f"pins its threads to efficiency cores by its command line: CPUs {_ranges(pinned)}"
+        do = f"give it the others, `--cpu-range` or `--cpu-mask` for CPUs {others}, or neither of the two"
+    elif threads and threads <= host.efficiency_cpus:
+        what = f"has its busiest threads pinned to efficiency cores: CPUs {_ranges(threads)}"
+        do = f"take away what pins them, or let them run on CPUs {others}"
+    else:
+        return None
+    return find(CORES, engine, what=what, why=_WHY, do=do)
+
+
+def _pinned(engine: Engine) -> frozenset[int]:
+    """The CPUs of `--cpu-range lo-hi` and `--cpu-mask hex`, which add up; empty: none, or not understood."""
+    if engine.kind is not EngineKind.LLAMA_CPP:
+        return frozenset()
+    found: set[int] = set()
+    if bounds := _RANGE.fullmatch(engine.option("-Cr", "--cpu-range") or ""):
+        found.update(range(int(bounds[1]), int(bounds[2]) + 1))
+    if (mask := engine.option("-C", "--cpu-mask")) and _MASK.fullmatch(mask):
+        bits = int(mask, 16)
+        found.update(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
+    return frozenset(found)
 
 
 def _ranges(cpus: frozenset[int]) -> str:
@@ -81,12 +117,16 @@ CORES = Rule(
     id="threads-on-efficiency-cores",
     severity=Severity.WARNING,
     looks_for="An engine that may only run on efficiency cores.",
-    evidence="Its CPU affinity, against the clusters that the kernel tells apart.",
+    evidence=(
+        "Its CPU affinity and that of its busiest threads, against the clusters that the kernel tells apart; "
+        "for llama.cpp also `--cpu-range` and `--cpu-mask`, by which it pins its threads itself."
+    ),
     recommendation="Let it run on the performance cores.",
     expect="Faster launches and sampling; how much has not been published for GB10.",
     versions="Every engine; machines with two kinds of cores.",
     source=(
-        "Arm Cortex-A725 and X925 of GB10 (MIDR 0xd87, 0xd85); flame/blis#938 for their floating point peaks"
+        "Arm Cortex-A725 and X925 of GB10 (MIDR 0xd87, 0xd85); flame/blis#938 for their floating point "
+        "peaks; ggml-org/llama.cpp tools/server/README.md at 00dc8057"
     ),
     certainty=Certainty.REPORTED,
     judge=_judge_cores,
