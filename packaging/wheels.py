@@ -28,6 +28,16 @@ FROM_SOURCE = ("sdnotify",)
 """Locked libraries that have no wheel. They are built here, from their hash-checked source, with the locked
 setuptools; all are pure Python."""
 
+UNUSED_LIBRARIES = ("idna", "markdown-it-py", "mdurl", "pygments")
+"""What others depend on for things that nothing here asks of them, as coloured code and host names beyond
+ASCII: a quarter of all files, which root would have in its path for nothing."""
+
+UNUSED = re.compile(
+    r"pydantic/(v1/|mypy\.py)|psutil/_ps(aix|bsd|osx|sunos|windows)\.py|anyio/_backends/_trio\.py"
+    r"|click/_winconsole\.py"
+)
+"""Modules that nothing here loads: other systems' parts, pydantic's past."""
+
 _DROPPED = re.compile(r"\.dist-info/RECORD$|/\.agents/")
 _MERGED = "WHEEL"
 _KEPT = "sboms"
@@ -38,7 +48,7 @@ class BuildError(Exception):
 
 
 def fetch(lock: Path, cache: Path, architecture: str, say: Callable[[str], None]) -> list[Path]:
-    """All wheels of one architecture, for all Pythons: from the cache, which is complete or not there.
+    """The wheels of one architecture, for all Pythons: from the cache, which is complete or not there.
 
     Raises:
         BuildError: pip could not fetch something, or it has another hash.
@@ -49,9 +59,15 @@ def fetch(lock: Path, cache: Path, architecture: str, say: Callable[[str], None]
         partial = cache / f"{architecture}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _fetch_into(partial, read_lock(lock), MACHINES[architecture])
+        _fetch_into(partial, read_used(lock), MACHINES[architecture])
         partial.rename(folder)
-    return sorted(folder.glob("*.whl"))
+    patterns = [f"{name.replace('-', '_')}-*.whl" for name in read_used(lock)]
+    return sorted(wheel for pattern in patterns for wheel in folder.glob(pattern))
+
+
+def read_used(path: Path) -> dict[str, str]:
+    """As `read_lock`, without the libraries that nothing here uses."""
+    return {name: block for name, block in read_lock(path).items() if name not in UNUSED_LIBRARIES}
 
 
 def read_lock(path: Path) -> dict[str, str]:
@@ -115,7 +131,8 @@ def _pip(verb: str, folder: Path, requirements: Iterable[str], *options: str) ->
 def unpack(wheels: Sequence[Path], tree: Path) -> None:
     """Unpack wheels over each other, as they would be installed.
 
-    RECORD is left out: dpkg keeps that list. So is what some bring for programs that write code (.agents).
+    RECORD is left out: dpkg keeps that list. So is what nothing here loads, and what some bring for programs
+    that write code (.agents).
     The builds of one library for several Pythons share all other files but two: WHEEL gets the tags of all;
     of the bills of materials, which differ in date and serial number, the first is kept.
 
@@ -125,7 +142,7 @@ def unpack(wheels: Sequence[Path], tree: Path) -> None:
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             for name in sorted(archive.namelist()):
-                if not name.endswith("/") and not _DROPPED.search(name):
+                if not name.endswith("/") and not _DROPPED.search(name) and not UNUSED.match(name):
                     _place(tree, name, archive.read(name), wheel)
     for path in (tree, *tree.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)

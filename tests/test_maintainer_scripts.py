@@ -16,11 +16,7 @@ RESTORE = (
     "sparktune restore --all --until-start --state-dir {0}/var/lib/sparktune --run-dir {0}/run/sparktune"
 )
 CLEAN = "py3clean -p sparktune /usr/lib/sparktune"
-LEFT_OUT = (
-    "(pygments|markdown_it|mdurl|idna|pydantic/v1)/|pydantic/mypy|psutil/_ps(aix|bsd|osx|sunos|windows)"
-    "|anyio/_backends/_trio|click/_winconsole"
-)
-COMPILE = f"py3compile -p sparktune -X {LEFT_OUT} /usr/lib/sparktune"
+COMPILE = "py3compile -p sparktune /usr/lib/sparktune"
 RESET = "systemctl reset-failed sparktune.service sparktune-api.service sparktune-api.socket"
 RESTART_API = "deb-systemd-invoke try-restart sparktune-api.service"
 RESTART_SOCKET = "deb-systemd-invoke restart sparktune-api.socket"

@@ -183,8 +183,8 @@ def test_no_hidden_file_is_in_it(package: Package) -> None:
 # -- libraries -----------------------------------------------------------------------------------------------
 
 
-def test_every_locked_library_is_in_it_with_its_metadata_and_licence(package: Package) -> None:
-    lock = wheels.read_lock(PROJECT / "requirements.lock")
+def test_every_library_that_is_used_is_in_it_with_its_metadata_and_licence(package: Package) -> None:
+    lock = wheels.read_used(PROJECT / "requirements.lock")
     for name in (*lock, "sparktune"):
         [info] = (package.files / TREE).glob(f"{name.replace('-', '_')}-*.dist-info")
         assert (info / "METADATA").is_file()

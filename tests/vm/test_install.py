@@ -46,12 +46,9 @@ def test_the_status_by_curl_says_ok_and_what_was_checked(installation: Installat
     assert f"checked {checked['hold']} of {checked['of']}" in status["summary"]
 
 
-def test_installing_compiles_what_is_loaded_and_no_more(spark: Guest) -> None:
-    compiled = spark.out("find /usr/lib/sparktune -name '*.pyc' -printf '%P\\n'").splitlines()
-    libraries = {path.partition("/")[0] for path in compiled}
-    assert {"sparktune", "pydantic", "fastapi", "rich"} < libraries
-    assert not {"pygments", "markdown_it", "mdurl", "idna"} & libraries
-    assert not [path for path in compiled if path.startswith(("pydantic/v1/", "psutil/__pycache__/_psbsd"))]
+def test_installing_compiles_everything(spark: Guest) -> None:
+    sources = spark.out("find /usr/lib/sparktune -name '*.py' | wc -l")
+    assert spark.out("find /usr/lib/sparktune -name '*.pyc' | wc -l") == sources != "0"
 
 
 def test_other_programs_see_what_holds(spark: Guest) -> None:
