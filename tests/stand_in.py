@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-NEW_NAMESPACE, PRIVATE = 0x20000, 0x44000  # CLONE_NEWNS; MS_PRIVATE | MS_REC
+NEW_NAMESPACE, PRIVATE, BIND = 0x20000, 0x44000, 0x1000  # CLONE_NEWNS; MS_PRIVATE | MS_REC; MS_BIND
 PAGE = 4096
 
 
@@ -38,12 +38,18 @@ def be_called(line: list[str]) -> None:
     ctypes.memmove(start, data, len(data))
 
 
+def isolate(binds: dict[str, str]) -> None:
+    """Have mounts of its own, as in a container: folders that only this process sees at these places."""
+    call("unshare", NEW_NAMESPACE)
+    call("mount", b"none", b"/", None, PRIVATE, None)
+    for source, target in binds.items():
+        call("mount", source.encode(), target.encode(), None, BIND, None)
+
+
 def make_devices(names: list[str]) -> list[object]:
     """Open files of these names below /dev, which only this process sees there: a /dev of its own."""
     if not names:
         return []
-    call("unshare", NEW_NAMESPACE)
-    call("mount", b"none", b"/", None, PRIVATE, None)
     call("mount", b"stand-in", b"/dev", b"tmpfs", 0, None)
     made = [Path("/dev", name) for name in names]
     for path in made:
@@ -69,6 +75,8 @@ def accept(listening: socket.socket, kept: list[object]) -> None:
 def main() -> None:
     """Do what standard input says, and wait to be killed."""
     told = json.loads(sys.stdin.readline())
+    if told["devices"] or told["binds"]:
+        isolate(told["binds"])
     kept: list[object] = [*make_devices(told["devices"])]
     kept += [hold(path, touched) for path, touched in told["maps"].items()]
     kept += [Path(path).open("rb") for path in told["opens"]]  # noqa: SIM115 - that is what it is for

@@ -37,6 +37,7 @@ class StandIn:
         connects: host and port of those it connects to.
         devices: files below /dev that it has open; needs root.
         memlock: RLIMIT_MEMLOCK in bytes, and no capability; 0: as it comes.
+        binds: folders that only it sees at another place, as in a container; needs root.
         cpus: those that it may run on; empty: all.
         environment: what is added to its environment.
         netns: the network namespace it runs in; needs root.
@@ -54,6 +55,7 @@ class StandIn:
     devices: tuple[str, ...] = ()
     memlock: int = 0
     cpus: tuple[int, ...] = ()
+    binds: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     netns: str = ""
     title: bool = False
@@ -97,6 +99,7 @@ class Stage:
         told = {
             "line": shown, "maps": one.maps, "opens": one.opens, "port": one.port, "host": one.host,
             "connects": one.connects, "devices": one.devices, "memlock": one.memlock, "cpus": one.cpus,
+            "binds": one.binds,
         }  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None

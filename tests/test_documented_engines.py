@@ -196,6 +196,33 @@ def test_many_clients_of_llama_cpp_are_advised_and_few_are_not(scene: Scene, tmp
         check(case, Published(tmp_path).run_pass(), pids, many.line)
 
 
+@pytest.mark.root
+def test_a_resident_mapping_costs_with_a_gpu_open_and_is_information_without(
+    scene: Scene, tmp_path: Path
+) -> None:
+    with_gpu = scene.llama(knows=OLD, mapped=RESIDENT, devices=("nvidia0", "nvidiactl", "nvidia-uvm"))
+    pids = scene.stage.start(with_gpu), scene.stage.start(scene.llama(knows=OLD, mapped=RESIDENT))
+    report = Published(tmp_path).run_pass()
+    [costs], [informs] = (advice(report, pid, "llama-mmap") for pid in pids)
+    assert (costs.severity, informs.severity) == ("warning", "info")
+    beside = "the same without a GPU open: information only"
+    case = Expected(rule="llama-mmap", says="warning: has its model", beside=beside)
+    tell(case, costs, (*with_gpu.line, "with /dev/nvidia0 open"), "llama.cpp")
+
+
+@pytest.mark.root
+def test_a_model_that_only_a_container_sees_is_read_there(scene: Scene, tmp_path: Path) -> None:
+    inside = scene.folder / "inside"
+    inside.mkdir()
+    seen, binds = inside / scene.gguf.name, {str(scene.gguf.parent): str(inside)}
+    pid = scene.stage.start(StandIn(line=("llama-cli",), maps={str(seen): RESIDENT}, binds=binds))
+    report = Published(tmp_path).run_pass()
+    assert not seen.exists()
+    [engine] = [one for one in report.engines if one.pid == pid]
+    assert (engine.model, engine.unreadable) == ("tiny random, F32", ())
+    assert f"has {seen} mapped or open" in engine.signs
+
+
 # -- what merely calls itself one ----------------------------------------------------------------------------
 
 IMPOSTORS = (
