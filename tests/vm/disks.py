@@ -76,7 +76,34 @@ def wait_for_count(guest: Guest, of: int) -> dict[str, Any]:
     return guest.wait_for_state("ok")
 
 
-def wait_for_verdict(guest: Guest, id_: str, verdict: str) -> dict[str, Any]:
-    """Wait until the API says a verdict of a tunable; the tunable."""
-    guest.wait_until(lambda: guest.tunable(id_).get("verdict") == verdict, f"{id_} is {verdict}")
-    return guest.tunable(id_)
+def wait_for_verdict(guest: Guest, id_: str, verdict: str, reason: str = "") -> dict[str, Any]:
+    """Wait until the API says a verdict of a tunable, for a reason that begins like this; the tunable."""
+    said: dict[str, Any] = {}
+
+    def is_said() -> bool:
+        said.clear()
+        said.update(guest.tunable(id_))
+        return bool(said.get("verdict") == verdict and said["reason"].startswith(reason))
+
+    try:
+        guest.wait_until(is_said, f"{id_} is {verdict}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the API says {said}\n{describe_disks(guest)}") from None
+    return said
+
+
+def wait_until_left(guest: Guest, id_: str) -> dict[str, Any]:
+    """Wait until a tunable is absent because its device left; for want of its file it may be so before."""
+    left = wait_for_verdict(guest, id_, "absent", "left at 20")
+    assert left["actual"] is None, left
+    return left
+
+
+def describe_disks(guest: Guest) -> str:
+    """What there is, and what sparktune made of it: for a message."""
+    look = (
+        "ls --full-time /sys/block; dmsetup ls --tree; "
+        "for one in /sys/block/*/slaves/*; do echo $one; done; "
+        "journalctl --boot --unit=sparktune --lines=30 --output=short-precise; udevadm settle --timeout=0"
+    )
+    return f"{guest.run(look, check=False).out}\nhistory: {guest.history('limit=5')}"

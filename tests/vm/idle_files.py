@@ -22,5 +22,6 @@ def assert_watched(guest: Guest, disable: str) -> None:
     """A write to the CPU's new files is seen at once: the old ones went with their inodes."""
     ledger = Ledger.open(guest)
     measure(guest, [disable], wanted=1, write="0")
-    [episode] = ledger.await_new()
-    assert (episode["noticed"], episode["action"]) == ("fanotify", "healed")
+    _, cpu, _, state, _ = disable.rsplit("/", 4)
+    [(episode, drift)] = ledger.await_drifts(f"cpuidle.{cpu}.{state}.disable")
+    assert (episode["noticed"], drift["action"]) == ("fanotify", "healed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 
     from vm.figures import Figures
     from vm.guest import Guest
+    from vm.tracing import Trace
+
+KINDS = {
+    "start": {"device", "unknown"},
+    "udev": {"device"},
+    "resume": {"kernel"},
+    "sweep": {"unknown"},
+}
+"""Whom the history may blame for what nobody but the kernel did, by what noticed it: a sweep sees nobody."""
 
 
 def disabled_states(guest: Guest) -> list[str]:
@@ -45,6 +55,38 @@ class Ledger:
         found = self.new()
         assert len(found) == count, found
         return found
+
+    def await_drifts(self, id_: str, count: int = 1) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """At least so many drifts of one tunable, oldest first, each with the episode that tells of it."""
+
+        def told() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+            return [
+                (episode, drift)
+                for episode in reversed(self.new())
+                for drift in episode["drifts"]
+                if drift["tunable"] == id_
+            ]
+
+        self.guest.wait_until(lambda: len(told()) >= count, f"{count} drifts of {id_}")
+        return told()
+
+    def await_told(
+        self, id_: str, trace: Trace, *, wrong: str, wanted: str, applied: int = 0
+    ) -> list[dict[str, Any]]:
+        """The heals of what the kernel set by itself: each wrong value that was seen is told, with its cause.
+
+        `applied`: how often the tunable was new, and the wrong value the one it was found with.
+        """
+        least = trace.relapses(wrong, wanted)
+        told = self.await_drifts(id_, applied + least)
+        for episode, drift in told:
+            assert drift["found"] == int(wrong), episode
+            assert episode["by"]["kind"] in KINDS[episode["noticed"]], episode
+            assert episode["by"]["pid"] is None, episode
+        actions = Counter(drift["action"] for _, drift in told)
+        assert set(actions) <= {"applied", "healed"}, told
+        assert (actions["applied"], actions["healed"] >= least) == (applied, True), (trace, told)
+        return [episode for episode, drift in told if drift["action"] == "healed"]
 
 
 def measure(

@@ -19,6 +19,7 @@ from vm.disks import (
     read_ahead_of,
     wait_for_count,
     wait_for_verdict,
+    wait_until_left,
 )
 from vm.guest import READ_AHEAD
 from vm.idle_files import CPU1, assert_watched, read_disables
@@ -37,6 +38,8 @@ DEFAULT = "128"
 NVME = id_of("nvme0n1")
 CONTROLLER = "/sys/class/nvme/nvme0"
 ORIGINALS = "/var/lib/sparktune/originals.jsonl"
+SWEEP_S, SLACK_S = 10.0, 1.0
+"""The longest time without a look, and what an emulated CPU takes for one."""
 
 
 @pytest.fixture
@@ -79,23 +82,26 @@ def stood_us(traces: Sequence[Trace]) -> list[int]:
 
 def test_a_controller_reset_is_healed_by_its_device_event(calm: Guest, figures: Figures) -> None:
     """Linux 6.1 puts the value back in silence; 6.12.118 keeps it, and then there is nothing to heal."""
-    count = 4
-    ledger = Ledger.open(calm)
     reset = ["sh", "-c", f"echo 1 > {CONTROLLER}/reset_controller"]
-    traces = [trace_command(calm, READ_AHEAD, WANTED, reset) for _ in range(count)]
+    traces: list[Trace] = []
+    healed: list[dict[str, Any]] = []
+    for _ in range(4):
+        calm.run(["sparktune", "apply"])  # a kernel that sets it more than once a reset is no rival
+        ledger = Ledger.open(calm)
+        traces.append(trace_command(calm, READ_AHEAD, WANTED, reset))
+        if calm.platform.keeps_read_ahead:
+            assert traces[-1].values == [WANTED]
+            assert ledger.new() == []
+            continue
+        assert traces[-1].went(WANTED, DEFAULT, WANTED), traces
+        ledger.await_drifts(NVME)  # whether it was seen or not
+        healed += ledger.await_told(NVME, traces[-1], wrong=DEFAULT, wanted=WANTED)
     if calm.platform.keeps_read_ahead:
-        assert [one.values for one in traces] == [[WANTED]] * count
-        assert ledger.new() == []
         return
-    assert all(one.went(WANTED, DEFAULT, WANTED) for one in traces), traces
-    episodes = ledger.await_new(count)
-    assert {(episode["action"], episode["drifts"][0]["found"]) for episode in episodes} == {("healed", 128)}
-    by_event = [episode for episode in episodes if episode["noticed"] == "udev"]
-    assert len(by_event) > count / 2  # a sweep may come in between now and then
+    by_event = [episode for episode in healed if episode["noticed"] == "udev"]
+    assert len(by_event) > len(healed) / 2  # a sweep may come in between now and then
     for episode in by_event:
-        assert episode["by"]["kind"] == "device"
-        assert episode["by"]["detail"].endswith("udev change nvme nvme0")
-        assert episode["by"]["pid"] is None
+        assert episode["by"]["detail"].endswith("udev change nvme nvme0"), episode
     record(figures, "NVMe controller reset, from the reset", [one.held_us for one in traces if one.held_us])
     record(figures, "NVMe controller reset, from the wrong value", stood_us(traces))
 
@@ -103,15 +109,13 @@ def test_a_controller_reset_is_healed_by_its_device_event(calm: Guest, figures: 
 def test_a_rescan_leaves_no_wrong_value_longer_than_a_sweep(calm: Guest, figures: Figures) -> None:
     """Some kernels put the value back when namespaces are scanned, others do not; none tells of it."""
     ledger = Ledger.open(calm)
-    calm.run(f"echo 1 > {CONTROLLER}/rescan_controller; sleep 11")  # longer than a sweep
-    assert calm.cat(READ_AHEAD) == WANTED
-    episodes = ledger.new()
-    assert [
-        (episode["action"], [(drift["tunable"], drift["found"]) for drift in episode["drifts"]])
-        for episode in episodes
-    ] == [("healed", [(NVME, 128)])] * len(episodes)
-    assert len(episodes) <= 1
-    figures.record("read_ahead_kb reset by rescan_controller", len(episodes), "times")
+    rescan = ["sh", "-c", f"echo 1 > {CONTROLLER}/rescan_controller; sleep 11"]  # longer than a sweep
+    seen = trace_command(calm, READ_AHEAD, WANTED, rescan)
+    assert seen.went(WANTED, DEFAULT, WANTED), seen
+    longest_us = (SWEEP_S + SLACK_S * calm.site.patience) * 1e6
+    assert all(stood_us <= longest_us for stood_us in seen.stood_us(DEFAULT)), seen
+    healed = ledger.await_told(NVME, seen, wrong=DEFAULT, wanted=WANTED)
+    figures.record("read_ahead_kb reset by rescan_controller", len(healed), "times")
 
 
 def test_another_attribute_of_the_same_queue_is_nobody_s_drift(calm: Guest) -> None:
@@ -137,14 +141,14 @@ def test_a_disk_removed_from_the_bus_is_absent_and_comes_back_with_a_new_origina
     traces = []
     for _ in range(2):
         bus.run(f"echo 1 > {function}/remove")
-        gone = wait_for_verdict(bus, NVME, "absent")
-        assert gone["reason"].startswith("left at 20")
-        assert gone["actual"] is None
+        wait_until_left(bus, NVME)
         status = wait_for_count(bus, of - 1)
         assert status["areas"]["nvme"] == {"state": "absent", "says": "no disk here matches nvme*"}
+        ledger = Ledger.open(bus)
         rescan = ["sh", "-c", "echo 1 > /sys/bus/pci/rescan"]
         traces.append(trace_command(bus, READ_AHEAD, WANTED, rescan))
         assert traces[-1].went(None, DEFAULT, WANTED), traces
+        ledger.await_told(NVME, traces[-1], wrong=DEFAULT, wanted=WANTED, applied=1)
         back = wait_for_verdict(bus, NVME, "ok")
         assert back["original"] == 128
     originals = read_originals(bus, NVME)
@@ -163,16 +167,18 @@ def test_a_disk_that_is_plugged_in_is_tuned_and_counted_until_it_is_pulled_out(
     of = count_checked(calm)
     waits_us = []
     for _ in range(3):
+        ledger = Ledger.open(calm)
         with trace(calm, read_ahead_of("nvme1n1"), WANTED) as seen:
             assert plug_in(calm, slot) == "nvme1n1"
         assert seen.went(None, DEFAULT, WANTED), seen
+        ledger.await_told(id_of("nvme1n1"), seen, wrong=DEFAULT, wanted=WANTED, applied=1)
         waits_us += seen.stood_us(DEFAULT)
         wait_for_verdict(calm, id_of("nvme1n1"), "ok")
         status = wait_for_count(calm, of + 1)
         assert status["checked"]["hold"] == of + 1
         assert status["areas"]["nvme"]["says"] == "read_ahead_kb 8192 on nvme0n1, nvme1n1"
         pull_out(calm, slot)
-        wait_for_verdict(calm, id_of("nvme1n1"), "absent")
+        wait_until_left(calm, id_of("nvme1n1"))
         assert find_disk(calm, slot) is None
         wait_for_count(calm, of)
     record(figures, "hot-added disk, from its appearance", waits_us)
@@ -197,8 +203,7 @@ def test_a_cpu_that_was_offline_is_held_again(cpu1_online: Guest, figures: Figur
     assert held[deepest] == "1"
     original = guest.tunable(id_)["original"]
     guest.run(f"echo 0 > {CPU1}/online")
-    off = wait_for_verdict(guest, id_, "absent")
-    assert off["reason"] == "cpu1 is offline"
+    wait_for_verdict(guest, id_, "absent", "cpu1 is offline")
     assert guest.cat("/sys/devices/system/cpu/online").split(",")[0].split("-")[0] == "0"
     assert "1" not in guest.cat("/sys/devices/system/cpu/online").replace("-", ",").split(",")
     status = wait_for_count(guest, of - len(held) - 1)  # its states, and the check of their effect

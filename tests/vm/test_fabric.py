@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vm.disks import wait_for_verdict
+from vm.disks import wait_for_verdict, wait_until_left
 from vm.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_the_tos_of_rdma_cm_is_held_in_configfs_also_for_the_next_device(linked:
     linked.run(f"echo 8 > {tos}")
     linked.wait_for_value(tos, 104)
     linked.run(["rdma", "link", "delete", RDMA])
-    wait_for_verdict(linked, TOS, "absent")
+    wait_until_left(linked, TOS)
     linked.run(f"rdma link add {RDMA} type rxe netdev {NETDEV}")
     wait_for_verdict(linked, TOS, "ok")
     assert linked.cat(tos) == "104"

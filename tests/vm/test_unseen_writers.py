@@ -27,18 +27,18 @@ def calm(spark: Guest) -> Guest:
     return spark
 
 
-def disturb_unseen(guest: Guest, command: str, found: int) -> tuple[int, dict[str, Any]]:
-    """Disturb without an event: healed by the sweep, cause unknown. How long it was wrong, and by whom."""
+def disturb_unseen(guest: Guest, command: str, found: int) -> tuple[list[int], dict[str, Any]]:
+    """Disturb without an event: healed by the sweep, cause unknown. How long it was seen wrong; by whom."""
     ledger = Ledger.open(guest)
-    [took_us] = measure(guest, [READ_AHEAD], wanted=WANTED, count=1, command=["bash", "-c", command])
+    times_us = measure(guest, [READ_AHEAD], wanted=WANTED, count=1, command=["bash", "-c", command])
     [episode] = ledger.await_new()
     assert (episode["noticed"], episode["action"]) == ("sweep", "healed")
     assert [(drift["tunable"], drift["found"]) for drift in episode["drifts"]] == [
         ("nvme.nvme0n1.read_ahead_kb", found)
     ]
     assert (episode["by"]["kind"], episode["by"]["comm"], episode["by"]["pid"]) == ("unknown", None, None)
-    assert took_us <= (SWEEP_S + SLACK_S) * 1e6
-    return took_us, episode["by"]
+    assert all(took_us <= (SWEEP_S + SLACK_S * guest.site.patience) * 1e6 for took_us in times_us)
+    return times_us, episode["by"]
 
 
 def test_blockdev_setra_has_no_event_and_the_last_writer_is_merely_suspected(
@@ -48,9 +48,9 @@ def test_blockdev_setra_has_no_event_and_the_last_writer_is_merely_suspected(
     pid = int(calm.out(["sh", "-c", f"echo $$; {SH}"]))
     calm.wait_for_value(READ_AHEAD, WANTED)
     ledger.await_new()
-    took_us, by = disturb_unseen(calm, "blockdev --setra 1024 /dev/nvme0n1", 512)
+    times_us, by = disturb_unseen(calm, "blockdev --setra 1024 /dev/nvme0n1", 512)
     assert by["suspects"] == [f"sh[{pid}]"]
-    record(figures, "blockdev --setra", [took_us])
+    record(figures, "blockdev --setra", times_us)
 
 
 @pytest.mark.parametrize(
@@ -63,5 +63,5 @@ def test_blockdev_setra_has_no_event_and_the_last_writer_is_merely_suspected(
 def test_a_writer_with_a_sysfs_of_its_own_has_no_event(
     calm: Guest, figures: Figures, what: str, command: str
 ) -> None:
-    took_us, _ = disturb_unseen(calm, command, 128)
-    record(figures, what, [took_us])
+    times_us, _ = disturb_unseen(calm, command, 128)
+    record(figures, what, times_us)

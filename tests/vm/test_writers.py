@@ -6,6 +6,10 @@ What the kernel holds is read by `cat`, `cpupower` and a measuring program, what
 from __future__ import annotations
 
 import json
+import signal
+from collections import Counter
+from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from vm.guest import Guest
 
 WANTED = 8192
+QUIET_S = 0.1
 SH = f"echo 128 > {READ_AHEAD}"
 
 
@@ -67,7 +72,7 @@ def test_a_shell_is_named_by_curl_and_by_the_history_command(calm: Guest) -> Non
 def test_a_service_is_named_with_its_unit_and_its_command_line(calm: Guest) -> None:
     ledger = Ledger.open(calm)
     start = ["systemd-run", "--wait", "--quiet", "--collect", "--unit=foreign"]
-    calm.run([*start, "sh", "-c", f"{SH}; sleep 1"])
+    calm.run([*start, "sh", "-c", f"{SH}; sleep 3"])
     calm.wait_for_value(READ_AHEAD, WANTED)
     [episode] = ledger.await_new()
     by = episode["by"]
@@ -76,7 +81,7 @@ def test_a_service_is_named_with_its_unit_and_its_command_line(calm: Guest) -> N
     assert episode["command"] is None
     line = ["sparktune", "history", "--json", "--commands", "--limit", "1"]
     [told] = json.loads(calm.out(line))["episodes"]
-    assert told["command"] == f"/usr/bin/sh -c {SH}; sleep 1"
+    assert told["command"] == f"/usr/bin/sh -c {SH}; sleep 3"
 
 
 def test_a_service_that_only_writes_and_ends_is_named_as_well(tireless: Guest, figures: Figures) -> None:
@@ -99,17 +104,22 @@ def test_a_service_that_only_writes_and_ends_is_named_as_well(tireless: Guest, f
 
 
 def test_cpupower_is_one_episode_and_shows_the_states_disabled_again(calm: Guest) -> None:
+    """Or more, where the machine does not let it write all of them without a pause of 100 ms."""
     held = disabled_states(calm)
     shown = calm.out(["cpupower", "--cpu", "all", "idle-info"]).count("(DISABLED)")
     assert shown == len(held) > 0
     ledger = Ledger.open(calm)
     calm.run(["cpupower", "idle-set", "--enable-all"])
     calm.wait_until(lambda: disabled_states(calm) == held, "the same states disabled again")
-    [episode] = ledger.await_new()
-    by = episode["by"]
-    assert (by["comm"], by["uid"]) == ("cpupower", 0)
-    assert (episode["area"], episode["action"], episode["count"]) == ("cpuidle", "healed", len(held))
-    assert len({drift["tunable"] for drift in episode["drifts"]}) == len(held)
+    calm.wait_until(lambda: sum(one["count"] for one in ledger.new()) >= len(held), "all in the history")
+    episodes = ledger.new()
+    assert {(one["by"]["comm"], one["by"]["uid"]) for one in episodes} == {("cpupower", 0)}
+    assert len({one["by"]["pid"] for one in episodes}) == 1
+    assert {(one["area"], one["action"]) for one in episodes} == {("cpuidle", "healed")}
+    drifts = [drift["tunable"] for one in episodes for drift in one["drifts"]]
+    assert len(set(drifts)) == len(drifts) == len(held)
+    began_s = sorted(datetime.fromisoformat(one["at"]).timestamp() for one in episodes)
+    assert all(second - first > QUIET_S for first, second in pairwise(began_s)), episodes
     assert calm.out(["cpupower", "--cpu", "all", "idle-info"]).count("(DISABLED)") == shown
 
 
@@ -125,14 +135,14 @@ def test_the_bdi_alias_is_watched_as_well(calm: Guest) -> None:
 
 def test_a_process_in_a_pid_namespace_is_named_by_its_pid_outside(calm: Guest) -> None:
     ledger = Ledger.open(calm)
-    inside = calm.start_job(["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", f"{SH}; sleep 5"])
+    inside = calm.start_job(["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", f"{SH}; sleep 60"])
     [episode] = ledger.await_new()
     by = episode["by"]
     assert by["comm"] == "sh"
     assert by["pid"] > 1
     assert calm.cat(f"/proc/{by['pid']}/comm") == "sh"
     assert calm.out(f"grep NSpid /proc/{by['pid']}/status").split() == ["NSpid:", str(by["pid"]), "1"]
-    inside.end()
+    inside.end(signal.SIGKILL)
     assert calm.cat(READ_AHEAD) == str(WANTED)
 
 
@@ -185,6 +195,8 @@ def test_how_long_the_wrong_value_stands(tireless: Guest, figures: Figures) -> N
         record(figures, what, measure(tireless, [READ_AHEAD], wanted=WANTED, count=count, command=command))
     burst = measure(tireless, disables, wanted=1, count=5, command=["cpupower", "idle-set", "-E"])
     record(figures, f"cpupower idle-set -E, {len(disables)} values", burst)
-    assert {episode["noticed"] for episode in ledger.new()} == {"fanotify"}
+    noticed = Counter(episode["noticed"] for episode in ledger.new())
+    assert set(noticed) <= {"fanotify", "sweep"}
+    assert noticed["fanotify"] > 0.9 * noticed.total()  # who writes in the middle of a sweep is found by it
     assert len(direct) == 50
-    assert max(direct) < 1e6
+    assert max(direct) < 1e6 * tireless.site.patience

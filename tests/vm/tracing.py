@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vm.guest import Guest
 
 QUIET_S = 1.0
+READ_BACK_US = 5_000
+"""One heal may write twice: once more if what it reads back right after its write is wrong again."""
 LOOKING = "/run/trace_value.looking"
 
 
@@ -36,8 +38,20 @@ class Trace:
         return self.seen[-1][0]
 
     def went(self, before: str | None, wrong: str, after: str) -> bool:
-        """Whether it took these values in turn. The wrong one may have come and gone between two looks."""
-        return self.values in ([before, wrong, after], list(dict.fromkeys((before, after))))
+        """Whether it went from `before` to `after`, with nothing but the wrong one in between.
+
+        The wrong one may have come and gone between two looks; and the kernel may set it again, as it looks
+        through a controller more than once: then `relapses` counts what the history has to tell.
+        """
+        values = self.values
+        return values[0] == before and values[-1] == after and set(values[1:-1]) <= {wrong, after}
+
+    def relapses(self, wrong: str, after: str) -> int:
+        """How often the wrong value was seen after the right one had been there."""
+        return sum(
+            (first, second) == (after, wrong) and (start == 0 or end - start >= READ_BACK_US)
+            for (start, first), (end, second) in pairwise(self.seen)
+        )
 
     def stood_us(self, wrong: str) -> list[int]:
         """How long each appearance of a value stood that was seen to end."""
