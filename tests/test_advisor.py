@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -279,6 +280,23 @@ def test_an_engine_whose_pid_another_process_has_is_dropped(table: Published, tm
     set_last_pid(root, 1002)
     table.run_pass()
     assert table.advisor.suspects == ()
+
+
+def test_memory_that_swings_by_less_than_64_mib_is_no_reason_to_read_a_map_again(
+    table: Published, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    add_process(root, 500, "llama-server")
+    process = root / "proc/500"
+    (process / "maps").write_text("7f00-8f00 r--s 0 103:02 55 /models/tiny.gguf\n")
+    status = (process / "status").read_text()
+    seen = []
+    for resident_mib in (30, 34, 93, 95, 35, 30):
+        (process / "status").write_text(f"{status}RssFile:\t{resident_mib * 1024} kB\n")
+        table.run_pass()
+        [one] = table.advisor.suspects
+        seen.append(one.seen)
+    assert [before == after for before, after in pairwise(seen)] == [True, True, False, True, False]
 
 
 @pytest.mark.parametrize("missing", ["cmdline", "stat", "status"])

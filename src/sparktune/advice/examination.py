@@ -132,7 +132,7 @@ def look_again(one: Suspect, proc: str, since: Since, tables: SocketTables) -> b
         if one.engine is None:
             one.engine = _recognise(one, process, look)
         if one.engine is not None:
-            one.seen = (look.open_models, *_steps(status))
+            one.seen = (look.open_models, *_steps(one.seen[1:], status))
             one.request = _request(one, proc, look)
             one.evidence = _evidence(one, process, look, since)
     finally:
@@ -199,9 +199,16 @@ def _recognise(one: Suspect, process: int, look: _Look) -> Engine | None:
     )
 
 
-def _steps(status: deeds.Status) -> tuple[int, ...]:
-    sizes = (status.file_bytes, status.virtual_bytes)
-    return tuple(round((size or 0) / _STEP_BYTES) for size in sizes)
+def _steps(before: tuple[object, ...], status: deeds.Status) -> tuple[object, ...]:
+    """Its mapped and resident memory as it was when it last differed by a step: a small swing is not new.
+
+    The kernel takes file pages back from an idle engine, and a child costs as much as ten passes.
+    """
+    sizes = (status.file_bytes or 0, status.virtual_bytes or 0)
+    return tuple(
+        old if isinstance(old, int) and abs(size - old) < _STEP_BYTES else size
+        for old, size in zip(before or (None, None), sizes, strict=True)
+    )
 
 
 def _request(one: Suspect, proc: str, look: _Look) -> dict[str, Any]:
