@@ -67,9 +67,18 @@ def hold(path: str, touched: int) -> mmap.mmap:
 
 
 def accept(listening: socket.socket, kept: list[object]) -> None:
-    """Take whoever connects."""
+    """Take whoever connects, and say so: connected is one before it is this process's."""
     while True:
-        kept.append(listening.accept())
+        taken, _ = listening.accept()
+        kept.append(taken)
+        taken.sendall(b"+")
+
+
+def connect(host: str, port: int) -> socket.socket:
+    """A connection to another stand-in that has taken it."""
+    connected = socket.create_connection((host, port), timeout=10)
+    assert connected.recv(1) == b"+"
+    return connected
 
 
 def main() -> None:
@@ -84,7 +93,7 @@ def main() -> None:
         listening = socket.create_server((told["host"], told["port"]), backlog=64)
         threading.Thread(target=accept, args=(listening, kept), daemon=True).start()
         kept.append(listening)
-    kept += [socket.create_connection((host, port), timeout=10) for host, port in told["connects"]]
+    kept += [connect(host, port) for host, port in told["connects"]]
     if told["cpus"]:
         os.sched_setaffinity(0, told["cpus"])
     if told["memlock"]:

@@ -187,7 +187,8 @@ def test_many_clients_of_llama_cpp_are_advised_and_few_are_not(scene: Scene, tmp
     with ExitStack() as stack:
         for one, clients in ((many, 9), (few, 2)):
             for _ in range(clients):
-                stack.enter_context(socket.create_connection((one.host, one.port), timeout=10))
+                client = socket.create_connection((one.host, one.port), timeout=10)
+                assert stack.enter_context(client).recv(1) == b"+"
         case = Expected(
             rule="llama-many-clients",
             says="serves 9 connections at once with 8 slots",
