@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 SCENARIO_LIMIT_S = 300
 GRACE_S = 30.0
 MOST_OF_A_MESSAGE = 600
-WHOLE = ("test_other_machine.py", "test_pair.py", "test_removal.py", "test_upgrade.py")
-"""Files through which one guest lives."""
+WHOLE = ("test_other_machine.py", "test_upgrade.py", "test_removal.py", "test_pair.py")
+"""Files through which one guest lives; the first needs no installation."""
+
+LONG = (*WHOLE, "test_faults.py", "test_tuned.py", "test_suspend.py", "test_install.py")
+"""In this order, and the rest after them: one worker is at the first while another one installs, and none has
+a long one before it when the others have nothing left to do."""
 
 BESIDE_ANOTHER = 2.0
 """What time limits are multiplied by when guests share the processors."""
@@ -80,6 +84,8 @@ def is_worker(config: pytest.Config) -> bool:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Deal scenarios out one by one, but whole the files through which one guest lives."""
     from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False  # it would put what has most tests first, however short they are
 
     class Dealing(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types
         def _split_scope(self, nodeid: str) -> str:
@@ -137,15 +143,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Limit each scenario; booting and installing in fixtures have limits of their own.
-
-    First come those that need no installation: one worker is at them while another one installs.
-    """
+    """Limit each scenario; booting and installing in fixtures have limits of their own. Long ones first."""
     for item in items:
         marker = item.get_closest_marker("timeout")
         limit_s = marker.args[0] if marker else SCENARIO_LIMIT_S
         item.add_marker(pytest.mark.timeout(_limit(config, limit_s), func_only=True), append=False)
-    items.sort(key=lambda item: "installation" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 # -- what the run says ---------------------------------------------------------------------------------------
