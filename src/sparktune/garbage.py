@@ -8,8 +8,8 @@ from __future__ import annotations
 import gc
 
 _USUAL = gc.get_threshold()
-_RARELY = 50_000
-"""New objects before Python looks: more than one or two times that no start makes."""
+_RARELY = 200_000
+"""New objects before Python looks: more than any start makes. The first look at so many takes 20 ms."""
 
 
 def expect_start() -> None:
