@@ -125,7 +125,7 @@ class CounterCheck(ReadOnly):
 def read_number(root: Root, name: str) -> int:
     """The number in a sysfs file. Raises OSError: as the kernel gave it, or ENODATA if it holds no number."""
     try:
-        text = root.path(name).read_bytes()[:64].strip()
+        text = root.fetch(name).strip()
     except OSError as error:
         raise add_lockdown(root, error) from error
     if not text.isdigit() or len(text) > _MOST_DIGITS:

@@ -107,6 +107,14 @@ class Root:
         finally:
             os.close(descriptor)
 
+    def fetch(self, name: str) -> bytes:
+        """The content of a sysfs attribute, at most a page of 4 KiB. Raises OSError as the kernel gave it."""
+        descriptor = os.open(self._joined(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return os.read(descriptor, _PAGE_BYTES)
+        finally:
+            os.close(descriptor)
+
     def texts(self, name: str, entries: Iterable[str]) -> dict[str, str]:
         """The stripped text of some sysfs attributes in a directory, as `read` gives it, by their names.
 
