@@ -207,4 +207,4 @@ def tell(case: Expected, found: Advice, line: tuple[str, ...], kind: str) -> Non
     assert case.never not in words
     shown = " ".join(Path(part).name if part.startswith("/") else part for part in line if part)
     cells = (case.rule, f"`{shown}` ({kind})", case.beside, words)
-    sys.stdout.write(f"\n| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n")
+    sys.stdout.write(f"\n| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n")

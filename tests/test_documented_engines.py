@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine_scene import BLOB, MIB, RESIDENT, Case, Expected, Scene, advice, check, tell
+from engine_scene import BLOB, GIB, MIB, RESIDENT, Case, Expected, Scene, advice, check, tell
 from passes import Published
 from stand_ins import StandIn
 
@@ -209,6 +209,27 @@ def test_a_resident_mapping_costs_with_a_gpu_open_and_is_information_without(
     beside = "the same without a GPU open: information only"
     case = Expected(rule="llama-mmap", says="warning: has its model", beside=beside)
     tell(case, costs, (*with_gpu.line, "with /dev/nvidia0 open"), "llama.cpp")
+
+
+@pytest.mark.root
+def test_a_page_cache_that_crowds_cuda_is_advised_to_who_has_the_gpu_open(
+    scene: Scene, build_machine: Callable[..., Machine], tmp_path: Path
+) -> None:
+    directory = build_machine("gb10").directory
+    memory = {"MemTotal": 120 * GIB, "MemAvailable": 70 * GIB, "Cached": 65 * GIB, "Shmem": 0}
+    lines = [f"{name}: {count >> 10} kB" for name, count in memory.items()]
+    (directory / "proc/meminfo").write_text("\n".join(lines))
+    with_gpu, without = scene.serve("plain", devices=("nvidia0",)), scene.serve("plain")
+    pids = scene.stage.start(with_gpu), scene.stage.start(without)
+    for pid in pids:
+        (directory / "proc" / str(pid)).symlink_to(f"/proc/{pid}")
+    case = Expected(
+        rule="page-cache-crowds-gpu",
+        says="65.0 GiB of 120.0 GiB are page cache and about 5.0 GiB are free",
+        beside="the same without a GPU open",
+    )
+    line = (*with_gpu.line, "with /dev/nvidia0 open")
+    check(case, Published(tmp_path, directory).run_pass(), pids, line)
 
 
 @pytest.mark.root
