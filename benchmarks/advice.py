@@ -1,4 +1,8 @@
-"""What the advisor costs: a pass over known and new processes, and the daemon with three engines running."""
+"""What the advisor costs: a pass over known and new processes, and the daemon with three engines running.
+
+Whatever else is started on the machine is examined as well, and its engines too. For the ten minutes of three
+engines and nothing else: unshare --pid --fork --mount-proc bench.py --only advice --idle-seconds 600
+"""
 
 from __future__ import annotations
 
