@@ -299,7 +299,7 @@ class TunablesText:
 
     def __init__(self) -> None:
         """Start without parts."""
-        self._parts: dict[str, tuple[int, int, str]] = {}
+        self._parts: dict[str, tuple[Held, int, str]] = {}
         self._shown: list[str] = []
         self._instance = ""
 
@@ -324,9 +324,9 @@ class TunablesText:
     def _part(self, tuner: Tuner, held: Held) -> str:
         id_ = held.tunable.id
         known = self._parts.get(id_)
-        if known is not None and known[0] == id(held) and known[1] == held.version:
+        if known is not None and known[0] is held and known[1] == held.version:
             return known[2]
         state = tunable_state(tuner, held, verified_at=None)
         text = encode(state).removesuffix("null\n}").replace("\n", "\n    ")
-        self._parts[id_] = (id(held), held.version, text)
+        self._parts[id_] = (held, held.version, text)
         return text
