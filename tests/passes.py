@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sparktune.snapshot import AdviceReport
 
+PATIENCE_S = 100.0
+"""A machine that swaps can take long; a pass itself takes a second or two."""
 OFF = 'require_gb10 = false\nmode = "report"\n'
 
 
@@ -46,7 +48,7 @@ class Published:
         """One pass, with the children it started."""
         self.advisor.configure()
         self.advisor.swept()
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         while self.advisor.due_s() is not None and time.monotonic() < until:
             self.advisor.turn()
             if self.handlers:
