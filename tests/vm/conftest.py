@@ -258,13 +258,13 @@ def spark(installation: Installation) -> Iterator[Guest]:
 def boot_spark(workshop: Workshop, installation: Installation) -> Iterator[Callable[..., Guest]]:
     """Boots guests of this scenario's own, with the package installed and started by the boot.
 
-    `boot_spark()`, `boot_spark(append="sparktune=off")`, `boot_spark(gb10=False)`.
+    `boot_spark()`, `boot_spark(append="sparktune=off")`, `boot_spark(cpus=1)`.
     """
     guests: list[Guest] = []
 
-    def boot(append: str = "", *, gb10: bool = True, name: str = "own") -> Guest:
-        guests.append(workshop.make(name, installation.disk))
-        return guests[-1].start(append, gb10=gb10)
+    def boot(append: str = "", *, name: str = "own", cpus: int | None = None) -> Guest:
+        guests.append(workshop.make(name, installation.disk, cpus=cpus))
+        return guests[-1].start(append)
 
     yield boot
     for guest in guests:

@@ -88,8 +88,15 @@ class Job:
 class Guest(Machine):
     """A machine with an agent in it."""
 
-    def __init__(self, site: Site, name: str, base: Path | None = None, wire: Wire | None = None) -> None:
-        super().__init__(site, name, base, wire)
+    def __init__(
+        self,
+        site: Site,
+        name: str,
+        base: Path | None = None,
+        wire: Wire | None = None,
+        cpus: int | None = None,
+    ) -> None:
+        super().__init__(site, name, base, wire, cpus)
         self._next_file = 0
 
     # -- commands --------------------------------------------------------------------------------------------

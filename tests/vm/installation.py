@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import re
 import subprocess
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from vm import package
 from vm.guest import CommandError, Guest, Result
 from vm.link import LostError
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from vm.figures import Figures
     from vm.workshop import Workshop
 
+DOWNLOADS = "/var/tmp/downloads"  # noqa: S108 - in the guest
+
 
 @dataclass
 class Installation:
@@ -25,9 +29,9 @@ class Installation:
 
     Attributes:
         workshop: makes another guest, should a scenario have spoilt this one.
-        result: what apt printed, and how long it took.
+        result: what the README's line printed, and how long it took.
         before: values the kernel had before the installation, by path.
-        status: what `curl localhost:9300/status` said with the default configuration.
+        status: what the README's `curl localhost:9300/status` said then, with the default configuration.
         after: the values the kernel had then.
         disk: the root disk just after it, to boot others from.
         guest: the guest that is lent out; None: the next borrower gets a new one.
@@ -43,13 +47,16 @@ class Installation:
 
     @classmethod
     def perform(cls, workshop: Workshop, deb: Path, figures: Figures) -> Installation:
-        """Boot a bare guest, install, wait until everything holds, freeze the disk."""
+        """Boot a bare guest, install as the README says, wait until everything holds, freeze the disk."""
         guest = workshop.make("spark").start()
         before = read_attributes(guest)
-        result = guest.install(deb)
+        install, see = read_readme(deb)
+        guest.put(f"{DOWNLOADS}/{deb.name}", deb)
+        with guest.narrator.phase(f"{guest.name}: installing {deb.name} as the README says"):
+            result = guest.run(f"cd {DOWNLOADS} && yes | {install}", limit_s=600)
         figures.record("installing the package", round(result.took_s, 2), "s")
         guest.wait_for_state("ok")
-        defaults = guest.curl("/status")
+        defaults = json.loads(guest.out(see))
         values = read_attributes(guest)
         let_idle_cpus_rest(guest)
         guest.run("sync")
@@ -75,6 +82,10 @@ class Installation:
         subprocess.run(["cp", "--reflink=auto", str(self.disk), str(disk)], check=True)
         notes.write_text(json.dumps((asdict(self.result), self.before, self.status, self.after)))
 
+    def originals_of(self, guest: Guest) -> dict[str, str]:
+        """What was there before the installation, of what a guest has: it may have fewer CPUs."""
+        return {path: self.before[path] for path in read_attributes(guest)}
+
     def borrow(self) -> Guest:
         """The shared guest, everything holding."""
         if self.guest is None:
@@ -91,6 +102,18 @@ class Installation:
             self.guest.discard()
             self.guest = None
             raise
+
+
+def read_readme(deb: Path) -> tuple[str, str]:
+    """What the README's section says to type, on this package's architecture: to install, and to see it."""
+    section = (package.REPOSITORY / "README.md").read_text(encoding="utf-8").partition("\n## Install\n")[2]
+    block = re.search(r"```\n(.*?)```", section, re.DOTALL)
+    assert block
+    install, see = block[1].strip().splitlines()
+    assert install.startswith("sudo apt install ./sparktune_")
+    architecture = deb.stem.rpartition("_")[2]
+    typed = install.removeprefix("sudo ").replace("arm64", architecture)  # root has no sudo here
+    return typed, see.replace("curl", "curl --silent --show-error")
 
 
 def let_idle_cpus_rest(guest: Guest) -> None:

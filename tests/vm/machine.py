@@ -80,9 +80,12 @@ class Wire:
 class Machine:
     """Disks that stay from power on to power on, and at most one QEMU."""
 
-    def __init__(self, site: Site, name: str, base: Path | None, wire: Wire | None = None) -> None:
+    def __init__(
+        self, site: Site, name: str, base: Path | None, wire: Wire | None = None, cpus: int | None = None
+    ) -> None:
         """Make the disks: an overlay over a base (the image, if none is given) and an empty NVMe disk."""
         self._wire = wire
+        self._cpus = site.platform.cpus if cpus is None else cpus
         self.site = site
         self.name = name
         self.platform = site.platform
@@ -184,7 +187,7 @@ class Machine:
             *("setpriv", "--pdeathsig", "KILL", *platform.qemu),
             *("-name", self.name, "-nodefaults", "-no-user-config", "-display", "none"),
             *("-accel", "tcg,thread=multi,tb-size=512"),
-            *("-m", str(platform.memory_mib), "-smp", str(platform.cpus)),
+            *("-m", str(platform.memory_mib), "-smp", str(self._cpus)),
             *("-kernel", str(self.site.image.kernel), "-initrd", str(self._pack_initrd())),
             *("-append", self._kernel_line(append)),
             *("-chardev", f"file,id=console,path={logs / self.name}.console,append=on"),

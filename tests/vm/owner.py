@@ -24,7 +24,7 @@ EDITED = "4096"
 @contextmanager
 def owned_guest(workshop: Workshop, installation: Installation, name: str) -> Iterator[Guest]:
     """Such a guest, everything holding."""
-    guest = workshop.make(name, installation.disk).start()
+    guest = workshop.make(name, installation.disk, cpus=1).start()
     guest.run(["sed", "--in-place", EDIT, CONFIG])
     guest.put(DROP_IN, "[contest]\nafter = 7\n")
     guest.put(UNIT_DROP_IN, "[Service]\nNice=-1\n")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-LIBRARIES = "usr/lib/sparktune"
 CONFFILE = "etc/sparktune.toml"
 SOCKET_UNIT = "usr/lib/systemd/system/sparktune-api.socket"
 
@@ -31,11 +29,7 @@ def read_version(deb: Path) -> str:
 
 
 def derive(deb: Path, directory: Path, version: str, *, changed: tuple[str, ...] = (CONFFILE,)) -> Path:
-    """The package as another version, in a directory; some files, its conffile for one, have a line more.
-
-    It brings the bytecode for this Python. A guest that has the same needs not compile it: that is tried with
-    the package under test, and takes an emulated processor a minute.
-    """
+    """The package as another version, in a directory; some files, its conffile for one, have a line more."""
     derived = directory / f"sparktune_{version}_{deb.stem.rsplit('_', 1)[-1]}.deb"
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         tree = Path(scratch) / "tree"
@@ -43,9 +37,6 @@ def derive(deb: Path, directory: Path, version: str, *, changed: tuple[str, ...]
         for name in changed:
             with (tree / name).open("a") as file:
                 file.write(f"\n# of version {version}\n")
-        libraries = tree / LIBRARIES
-        compiling = [sys.executable, "-m", "compileall", "-q", "-s", str(tree), str(libraries)]
-        subprocess.run(compiling, check=True)
         control = tree / "DEBIAN/control"
         lines = control.read_text().splitlines()
         control.write_text(

@@ -10,13 +10,15 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vm.perftest import RDMA, traffic
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vm.guest import Guest
 
-RDMA = "rocep1s0f0"
 PORT = 18599
+MODEL = "/var/tmp/weights.gguf"  # noqa: S108 - in the guest
 LISTENS = f"ss --tcp --listening --numeric | grep :{PORT} || true"
 WITHOUT = (
     "import socket, time; one = socket.socket(); one.setsockopt(1, 2, 1); "
@@ -59,6 +61,16 @@ def test_a_process_that_holds_uverbs_uses_rdma(spark: Guest) -> None:
         engine = engine_of(spark, pid)
         assert (engine["kind"], engine["role"]) == ("llama.cpp", "rpc")
         assert engine["rdma"] is True
+        assert engine["queue_pairs"] == 0  # it makes them when its client comes
+
+
+def test_the_kernel_counts_the_queue_pairs_of_an_engine(spark: Guest) -> None:
+    spark.put(MODEL, b"GGUF")
+    with traffic(spark, f"exec -a llama-cli 9<{MODEL}"):
+        engine = engine_of(spark, int(spark.out("pgrep --full '^llama-cli '")))
+        counted = spark.out(f"rdma resource show qp | grep -c 'pid {engine['pid']} '")
+        assert engine["queue_pairs"] == int(counted) > 0
+    spark.run(["rm", MODEL])
 
 
 def test_a_process_without_uverbs_does_not(spark: Guest) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import signal
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vm.disks import wait_for_verdict, wait_until_left
 from vm.ledger import Ledger
+from vm.perftest import RDMA, device_of, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vm.guest import Guest
 
-NETDEV, RDMA = "enp1s0f0np0", "rocep1s0f0"
+NETDEV = "enp1s0f0np0"
 GIDS = f"/sys/class/infiniband/{RDMA}/ports/1"
 MTU = f"roce.{NETDEV}.mtu"
 TOS = f"roce.{RDMA}.default_roce_tos"
@@ -32,14 +30,6 @@ def linked(spark: Guest) -> Iterator[Guest]:
     )
     spark.run(f"ip address delete 10.0.3.1/24 dev {NETDEV}", check=False)
     spark.wait_for_value(f"/sys/class/net/{NETDEV}/carrier", 1)
-
-
-def device_of(guest: Guest) -> dict[str, Any]:
-    """What `sparktune fabric --json` reports of the one device."""
-    report = json.loads(guest.run(["sparktune", "fabric", "--json"], check=False).out)
-    [found] = report["others"]
-    device: dict[str, Any] = found
-    return device
 
 
 def test_the_device_is_shown_with_its_interface_and_gids_as_the_kernel_has_them(linked: Guest) -> None:
@@ -82,29 +72,6 @@ def test_the_tos_of_rdma_cm_is_held_in_configfs_also_for_the_next_device(linked:
     assert linked.cat(tos) == "104"
     configure(linked, "")
     linked.wait_for_value(tos, before)
-
-
-@contextmanager
-def traffic(guest: Guest) -> Iterator[None]:
-    """An `ib_write_bw` of the guest with itself that holds its queue pairs, but is stopped."""
-    device = device_of(guest)
-    command = ["ib_write_bw", "-F", "-D", "300", "-s", "64", "-d", RDMA, "-x", str(device["gid_index"])]
-    server = guest.start_job(command)
-    guest.wait_until(lambda: guest.out("ss --tcp --listening --numeric | grep 18515 || true"), "ib_write_bw")
-    client = guest.start_job([*command, device["ipv4"]])
-
-    def holds() -> bool:
-        return "comm ib_write_bw" in guest.out(["rdma", "resource", "show", "qp"])
-
-    guest.wait_until(holds, "queue pairs")
-    client.kill(signal.SIGSTOP)
-    server.kill(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        client.end(signal.SIGKILL)
-        server.end(signal.SIGKILL)
-        guest.wait_until(lambda: not holds(), "no queue pairs")
 
 
 def read_mtu(guest: Guest) -> int:

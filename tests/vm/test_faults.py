@@ -90,9 +90,10 @@ def begin_storm(guest: Guest, mean_pause_s: float = 0.02) -> Job:
     )
 
 
-def restore_and_compare(guest: Guest, before: dict[str, str]) -> None:
+def restore_and_compare(guest: Guest, installation: Installation) -> None:
     """`sparktune restore --all` leaves what was there before the package was installed."""
     tuned = read_attributes(guest)
+    before = installation.originals_of(guest)
     assert tuned[READ_AHEAD] == str(WANTED) != before[READ_AHEAD]
     guest.run(["sparktune", "restore", "--all"])
     assert read_attributes(guest) == before
@@ -148,7 +149,7 @@ def test_twenty_kills_at_any_moment_lose_no_original(
     assert len({kill["pid"] for kill in kills}) == KILLS
     moments = {kill["was"] for kill in kills}
     assert moments == {"activating", "active"}, f"seed {seed}: {kills}"
-    restore_and_compare(tireless, installation.before)
+    restore_and_compare(tireless, installation)
     judge_journal(tireless)
     figures.record("kill -9: times in all", len(kills), "")
     figures.record(
@@ -170,7 +171,7 @@ def time_a_start(guest: Guest) -> float:
 def test_a_power_cut_while_it_writes_leaves_a_clean_state(
     boot_spark: Callable[..., Guest], installation: Installation, figures: Figures
 ) -> None:
-    guest = boot_spark(name="power-cut")
+    guest = boot_spark(name="power-cut", cpus=1)
     guest.wait_for_state("ok")
     never_tire(guest)
     kept = [episode["id"] for episode in guest.history("limit=1000")]
@@ -198,7 +199,7 @@ def test_a_power_cut_while_it_writes_leaves_a_clean_state(
     found = [episode["id"] for episode in guest.history("limit=1000")]
     assert set(kept) <= set(found)
     assert guest.cat(READ_AHEAD) == str(WANTED)
-    restore_and_compare(guest, installation.before)
+    restore_and_compare(guest, installation)
     figures.record(
         "power cut: episodes of the last seconds that were lost",
         last - max(i for i in found if i <= last),
@@ -327,7 +328,7 @@ def test_the_api_answers_where_ipv6_is_switched_off(spark: Guest) -> None:
 
 
 def test_the_api_answers_with_a_kernel_that_has_no_ipv6(boot_spark: Callable[..., Guest]) -> None:
-    guest = boot_spark("ipv6.disable=1", name="no-ipv6")
+    guest = boot_spark("ipv6.disable=1", name="no-ipv6", cpus=1)
     guest.wait_for_state("ok")
     assert guest.run(["test", "-e", "/proc/net/if_inet6"], check=False).code == 1
     assert [ask_by(guest, host) for host in LOCALHOSTS] == ["ok", "ok"]

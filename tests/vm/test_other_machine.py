@@ -25,7 +25,7 @@ AUTOPKGTESTS = package.REPOSITORY / "packaging/debian/tests"
 @pytest.fixture(scope="module")
 def other(workshop: Workshop) -> Iterator[Guest]:
     """Such a machine, without the package."""
-    guest = workshop.make("other").start(gb10=False)
+    guest = workshop.make("other", cpus=1).start(gb10=False)
     yield guest
     guest.discard()
 

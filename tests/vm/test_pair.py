@@ -54,7 +54,7 @@ class Pair(NamedTuple):
 @pytest.fixture(scope="module")
 def pair(workshop: Workshop, installation: Installation) -> Iterator[Pair]:
     guests = [
-        workshop.make(name, installation.disk, Wire(directory=workshop.directory, end=end))
+        workshop.make(name, installation.disk, Wire(directory=workshop.directory, end=end), cpus=1)
         for end, name in enumerate(("near", "far"), start=1)
     ]
     near, far = guests

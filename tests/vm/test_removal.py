@@ -1,12 +1,10 @@
-"""The package is stopped, reinstalled, removed, installed again, purged; then the README is followed.
+"""The package is stopped, reinstalled, removed, installed again, purged.
 
 One guest lives through it, in the order of this file.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from vm.installation import Installation
     from vm.workshop import Workshop
 
-ROCE_MODE = "/sys/kernel/config/rdma_cm/rocep1s0f0/ports/1/default_roce_mode"
-README = package.REPOSITORY / "README.md"
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
@@ -62,7 +58,7 @@ def test_removing_it_puts_the_originals_back(
     elsewhere = {"SPARKTUNE_STATE_DIR": "/var/tmp", "SPARKTUNE_RUN_DIR": "/var/tmp"}  # noqa: S108
     result = guest.run("apt-get remove --yes --quiet sparktune", env=elsewhere, limit_s=400)
     figures.record("removing the package", round(result.took_s, 2), "s")
-    assert read_attributes(guest) == installation.before
+    assert read_attributes(guest) == installation.originals_of(guest)
     assert guest.run("command -v sparktune", check=False).code != 0
     assert guest.run("pgrep --full bin/sparktune", check=False).out == ""
     assert guest.run("curl --silent localhost:9300/status", check=False).code == 7  # nobody listens
@@ -72,7 +68,7 @@ def test_removing_it_puts_the_originals_back(
     guest.install(deb)
     guest.wait_for_state("ok")
     assert guest.cat(READ_AHEAD) == EDITED
-    assert read_attributes(guest) != installation.before
+    assert read_attributes(guest) != installation.originals_of(guest)
 
 
 def test_purging_it_leaves_the_system_user_and_what_the_owner_made(
@@ -80,7 +76,7 @@ def test_purging_it_leaves_the_system_user_and_what_the_owner_made(
 ) -> None:
     guest.put(f"{CONFIG}.dpkg-dist", "# as an upgrade leaves it beside an edited one\n")
     guest.run("apt-get purge --yes --quiet sparktune", limit_s=400)
-    assert read_attributes(guest) == installation.before
+    assert read_attributes(guest) == installation.originals_of(guest)
     harness = "-path /usr/local -o -path /var/tmp -o -path /run/log -o -path /var/log -o -path /dev"
     harness += " -o -path '/run/udev/links/virtio-ports*'"
     found = guest.out(
@@ -91,20 +87,3 @@ def test_purging_it_leaves_the_system_user_and_what_the_owner_made(
     assert guest.cat(UNIT_DROP_IN)
     assert guest.out("getent passwd sparktune").endswith("/nonexistent:/usr/sbin/nologin")
     assert guest.out("systemctl --failed --quiet --no-legend") == ""
-
-
-def test_the_readme_followed_to_the_letter_installs_it(guest: Guest, deb: Path) -> None:
-    section = README.read_text(encoding="utf-8").partition("\n## Install\n")[2]
-    block = re.search(r"```\n(.*?)```", section, re.DOTALL)
-    assert block
-    install, see = block[1].strip().splitlines()
-    assert install.startswith("sudo apt install ./sparktune_")
-    guest.run("mkdir /root/downloads")
-    guest.put(f"/root/downloads/{deb.name}", deb)
-    architecture = deb.stem.rpartition("_")[2]
-    typed = install.removeprefix("sudo ").replace("arm64", architecture)  # root has no sudo here
-    result = guest.run(f"cd /root/downloads && yes | {typed}", limit_s=400)
-    assert "sparktune: ok" in result.out
-    assert json.loads(guest.out(see.replace("curl", "curl --silent")))["state"] == "ok"
-    assert guest.cat(READ_AHEAD) == "8192"  # the packaged file again
-    assert guest.cat(ROCE_MODE) == "RoCE v2"

@@ -80,11 +80,16 @@ class Workshop:
             patience=patience * platform.slowness,
         )
 
-    def make(self, name: str, base: Path | None = None, wire: Wire | None = None) -> Guest:
-        """A guest that is off, over the image or over the frozen disk of another; alone, or on a wire."""
+    def make(
+        self, name: str, base: Path | None = None, wire: Wire | None = None, cpus: int | None = None
+    ) -> Guest:
+        """A guest that is off, over the image or over the frozen disk of another; alone, or on a wire.
+
+        What needs no second CPU had better have one: emulated, two that wait for each other cost a quarter.
+        """
         taken = {guest.name for guest in self._guests}
         unique = name if name not in taken else f"{name}-{len(taken)}"
-        guest = Guest(self.site, unique, base, wire)
+        guest = Guest(self.site, unique, base, wire, cpus)
         self._guests.append(guest)
         return guest
 

@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException
 
 PORT = 9300
 LIMIT_S = 60.0
-PAUSE_S = 0.2
+PAUSE_S = 0.5
 
 
 def main() -> int:
