@@ -120,21 +120,11 @@ class Root:
 
         What `read` knows nothing of is left out. For several of one device: its directory is looked up once.
         """
-        found: dict[str, str] = {}
-        try:
-            directory = os.open(self._joined(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (OSError, ValueError):  # no such directory, or one that may not be read
-            return found
-        try:
-            for entry in entries:
-                with suppress(OSError):  # not there, or it answers with an error
-                    found[entry] = _read_page(directory, entry).decode(errors="replace").strip("\0 \n\t")
-        finally:
-            os.close(directory)
-        return found
+        pages = self.attributes(name, entries).items()
+        return {entry: data.decode(errors="replace").strip("\0 \n\t") for entry, data in pages}
 
-    def attributes(self, name: str) -> dict[str, bytes]:
-        """The content of each sysfs attribute in a directory, by its name, at most a page of 4 KiB each.
+    def attributes(self, name: str, entries: Iterable[str] | None = None) -> dict[str, bytes]:
+        """The content of sysfs attributes in a directory, all unless some are named, at most 4 KiB each.
 
         What is absent, unreadable or no file is left out. For directories of many: looking up the way to each
         of 256 GIDs costs more than reading them.
@@ -145,7 +135,7 @@ class Root:
         except (OSError, ValueError):  # no such directory, or one that may not be read
             return found
         try:
-            for entry in os.listdir(directory):  # noqa: PTH208 - of a descriptor
+            for entry in os.listdir(directory) if entries is None else entries:  # noqa: PTH208 - of a descriptor
                 with suppress(OSError):  # it left, is a directory, or answers with an error
                     found[entry] = _read_page(directory, entry)
         except OSError:  # the directory itself left: what was read until then
