@@ -68,7 +68,7 @@ def test_two_rivals_are_named_and_left_alone_until_they_are_stopped(calm: Guest)
     assert f"{ID}: contested" in told.out
     assert f"sparktune apply {ID}" in " ".join(told.out.split())
     seen = calm.out(f"for n in {{1..40}}; do cat {READ_AHEAD}; sleep 0.3; done").split()
-    assert set(seen) <= {"128", "256"}  # over a whole sweep: nobody writes 8192 any more
+    assert set(seen) == {"128", "256"}  # over a whole sweep: nobody writes 8192 any more
     healed = sum(drift["action"] == "healed" for episode in ledger.new() for drift in episode["drifts"])
     assert healed == 5
     assert count_drift_lines(calm, 60) <= DRIFT_LINES_A_MINUTE
