@@ -48,7 +48,7 @@ class Watched:
 
 @contextmanager
 def watched(guest: Guest) -> Iterator[Watched]:
-    """While this lasts, every value is read fifty times a second, and the API is asked."""
+    """While this lasts, every value is read 200 times a second, and the API is asked."""
     values = read_attributes(guest)
     guest.put("/run/watched", "".join(f"{path} {value}\n" for path, value in values.items()))
     watch = guest.start_job(["python3", "-I", f"{PROGRAMS}/watch_values.py", "/run/watched"], limit_s=500)

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-PAUSE_S = 0.02
+PAUSE_S = 0.005
 """Between two rounds: so short that a person's or a package's step is seen, and the guest goes on working."""
 
 
